@@ -1,0 +1,49 @@
+"""Runs the benchmarks and prints a table for each."""
+
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import MODULES, Figure
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Shorter rounds: an impression, not a measurement.")
+@click.argument("names", nargs=-1, type=click.Choice(MODULES))
+def main(quick: bool, names: Sequence[str]) -> None:
+    """Measure every benchmark, or those named."""
+    console = Console()
+    for name in names or MODULES:
+        module = import_module(f"benchmarks.{name}")
+        with console.status(f"measuring {name} …"):
+            figures = list(module.measure(quick=quick))
+        console.print(table_of(module.TITLE, figures))
+
+
+def table_of(title: str, figures: Iterable[Figure]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ("", "figure", "baseline", "ratio", "target"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for figure in figures:
+        table.add_row(
+            figure.name,
+            f"{figure.value:,.6g} {figure.unit}",
+            f"{figure.baseline:,.6g} {figure.unit}",
+            f"{figure.ratio:.2f}×",
+            target_of(figure),
+        )
+    return table
+
+
+def target_of(figure: Figure) -> str:
+    if figure.target is None:
+        return ""
+    sign, colour = "≤" if figure.is_ceiling else "≥", "green" if figure.is_met else "red"
+    return f"[{colour}]{sign} {figure.target:g}×[/]"
+
+
+if __name__ == "__main__":
+    main()

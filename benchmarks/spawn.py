@@ -1,0 +1,54 @@
+"""`POST /v1/{app}/ai/meetings` with the fake provider. The baseline is an empty route on a server of the same kind.
+
+Both servers run in processes of their own; the host is at work. The bots are to join tomorrow: what is measured is the
+spawning of one, not the lives of those before it.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import uvloop
+
+from benchmarks import Figure
+from benchmarks.load import Side, Taken, compare, http_request
+from benchmarks.servers import Served, empty_route, host_server, running
+from ctxhost.clock import rfc3339
+
+TITLE = "Spawn: a bot through the REST API, beside an empty route"
+CALLERS = (1, 32)
+AHEAD_MS = 86_400_000
+
+
+def measure(*, quick: bool) -> Iterable[Figure]:
+    """The median wait and the throughput, for one caller and for many."""
+    rounds, round_s = (3, 0.7) if quick else (8, 1.5)
+    figures: list[Figure] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="ctxhost-bench-") as folder,
+        running(empty_route) as empty,
+        running(host_server, Path(folder)) as served,
+    ):
+        sides = [Side(served.port, lambda: spawn), Side(empty, lambda: nothing)]
+        spawn, nothing = spawn_request(served), http_request("POST", "/", body=b"{}")
+        for callers in CALLERS:
+            ours, base = uvloop.run(compare(sides, callers=callers, rounds=rounds, round_s=round_s))
+            figures += _figures(callers, ours, base)
+    return figures
+
+
+def spawn_request(served: Served) -> bytes:
+    """A request for a bot, as any client sends it."""
+    joins_ms = time.time_ns() // 1_000_000 + AHEAD_MS
+    body = {"meetingUrl": "https://zoom.us/j/1234567890", "joinAt": rfc3339(joins_ms), "metadata": {"deal": "4711"}}
+    headers = {"authorization": f"Bearer {served.tenant.key}", "content-type": "application/json"}
+    path = f"/v1/{served.tenant.app.id}/ai/meetings"
+    return http_request("POST", path, headers=headers, body=json.dumps(body).encode())
+
+
+def _figures(callers: int, ours: Taken, base: Taken) -> Iterable[Figure]:
+    who = "1 caller" if callers == 1 else f"{callers} callers"
+    yield Figure(name=f"{who}, median wait", value=ours.p50_ms, unit="ms", baseline=base.p50_ms)
+    yield Figure(name=f"{who}, throughput", value=round(ours.per_s), unit="/s", baseline=round(base.per_s))

@@ -1,0 +1,157 @@
+"""What must outlive the process: the births, the wishes to leave, the webhooks that arrived, the secret.
+
+SQLite on disk, everything in memory for reading. Concurrent writers share one transaction, and so one sync of the disk.
+"""
+
+import base64
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from ctxhost_fake.life import Birth, Life
+
+_SCHEMA = """
+create table if not exists life (id text primary key, birth text not null, leave_at_ms integer) strict, without rowid;
+create table if not exists arrived (key text primary key) strict, without rowid;
+"""
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    sql: str
+    values: Sequence[str | int]
+
+
+@dataclass(slots=True)
+class _Batch:
+    writes: list[_Write] = field(default_factory=list)
+    is_written: bool = False
+    error: Exception | None = None
+
+
+class State:
+    """Opened once, by the process that owns the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Commits run in worker threads, one at a time: `_turn` sees to that.
+        self._db = sqlite3.connect(folder / "fake.db", isolation_level=None, check_same_thread=False)
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("pragma synchronous = full")
+        self._db.executescript(_SCHEMA)
+        self._turn = anyio.Lock()
+        self._batch = _Batch()
+        rows = self._db.execute("select birth, leave_at_ms from life").fetchall()
+        lives = [Life(_birth_of(birth), leave_at_ms) for birth, leave_at_ms in rows]
+        self._lives: dict[str, Life] = {}
+        self._of_bot: dict[str, list[str]] = {}
+        for life in sorted(lives, key=lambda life: life.birth.born_ms):
+            self._keep(life)
+        self._arrived = {key for (key,) in self._db.execute("select key from arrived")}
+
+    def lives(self) -> Iterable[Life]:
+        """Every life, oldest first."""
+        return self._lives.values()
+
+    def life(self, provider_id: str) -> Life | None:
+        return self._lives.get(provider_id)
+
+    def of_bot(self, bot: str) -> list[Life]:
+        """The lives that were made for one of the host's bots, oldest first."""
+        return [self._lives[provider_id] for provider_id in self._of_bot.get(bot, ())]
+
+    def has_arrived(self, key: str) -> bool:
+        return key in self._arrived
+
+    async def add(self, birth: Birth) -> Life:
+        """Keep a birth; it is on disk on return. The first one of an id stands, and is what is returned."""
+        told = json.dumps(asdict(birth), ensure_ascii=False)
+        await self._write([_Write("insert or ignore into life (id, birth) values (?, ?)", (birth.id, told))])
+        if birth.id not in self._lives:
+            self._keep(Life(birth))
+        return self._lives[birth.id]
+
+    async def leave(self, provider_id: str, at_ms: int) -> Life:
+        """Keep the wish that a bot leaves; the first one stands."""
+        sql = "update life set leave_at_ms = coalesce(leave_at_ms, ?) where id = ?"
+        await self._write([_Write(sql, (at_ms, provider_id))])
+        life = self._lives[provider_id]
+        if life.leave_at_ms is None:
+            life = self._lives[provider_id] = Life(life.birth, at_ms)
+        return life
+
+    async def mark_arrived(self, keys: Iterable[str]) -> None:
+        new = list(keys)
+        if not new:
+            return
+        await self._write([_Write("insert or ignore into arrived (key) values (?)", (key,)) for key in new])
+        self._arrived.update(new)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _keep(self, life: Life) -> None:
+        self._lives[life.birth.id] = life
+        self._of_bot.setdefault(life.birth.bot, []).append(life.birth.id)
+
+    async def _write(self, writes: Sequence[_Write]) -> None:
+        batch = self._batch
+        batch.writes += writes
+        with anyio.CancelScope(shield=True):  # it may be on disk already: memory must not miss it
+            async with self._turn:
+                if not batch.is_written:
+                    self._batch = _Batch()
+                    await self._commit(batch)
+        if batch.error is not None:
+            raise batch.error
+
+    async def _commit(self, batch: _Batch) -> None:
+        try:
+            await to_thread.run_sync(self._apply, batch.writes)
+        except sqlite3.Error as error:
+            batch.error = error
+        batch.is_written = True
+
+    def _apply(self, writes: Sequence[_Write]) -> None:
+        self._db.execute("begin immediate")
+        try:
+            for write in writes:
+                self._db.execute(write.sql, write.values)
+            self._db.execute("commit")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            raise
+
+
+def keep_secret(folder: Path) -> str:
+    """The `whsec_…` secret of this folder, made at the first call; only the owner of the files can read it."""
+    path = folder / "secret"
+    if not path.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = "whsec_" + base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
+        _create_whole(path, fresh)
+    return path.read_text()
+
+
+def _create_whole(path: Path, text: str) -> None:
+    """Make a file for its owner alone that is never seen half-written."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _birth_of(told: str) -> Birth:
+    facts = json.loads(told)
+    return Birth(**{**facts, "webhooks": tuple(facts["webhooks"])})

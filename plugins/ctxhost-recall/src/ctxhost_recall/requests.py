@@ -1,0 +1,92 @@
+"""From our wish for a bot to the body of Recall's `POST /bot/`, version 1.11."""
+
+from typing import Any
+
+from ctxhost.clock import rfc3339
+from ctxhost.meetings.provider import BotRequest
+from ctxhost_recall.settings import RecallSettings
+
+BOT_KEY = "bb_bot_id"
+APP_KEY = "bb_app_id"
+TRANSCRIBE_KEY = "bb_transcribe"
+"""In the bot's metadata: the transcription to ask for when a recording is done. Absent: none."""
+
+AFTER_THE_RECORDING = "recallai_async"
+"""The one transcription that Recall takes only once there is a recording."""
+
+MAX_BOT_NAME_CHARS = 100
+NEVER_S = 86_400
+
+
+def create_body(request: BotRequest, settings: RecallSettings, *, now_ms: int) -> dict[str, Any]:
+    """The JSON body. A `join_at` that has passed is left out: it means now."""
+    body: dict[str, Any] = {
+        "meeting_url": request.meeting_url,
+        "bot_name": request.bot_name[:MAX_BOT_NAME_CHARS],
+        "metadata": {**request.metadata, **_ours(request, settings)},
+        "recording_config": _recording_config(request, settings),
+        "automatic_leave": _automatic_leave(request),
+    }
+    if request.join_at_ms is not None and request.join_at_ms > now_ms:
+        body["join_at"] = rfc3339(request.join_at_ms)
+    return body
+
+
+def transcription(provider: str, settings: RecallSettings) -> dict[str, Any]:
+    """`provider` and `diarization`, as both a bot's configuration and `create_transcript` take them."""
+    options: dict[str, Any] = {}
+    if provider in ("recallai_async", "recallai_streaming"):
+        options["language_code"] = settings.transcription_language
+    if provider == "recallai_streaming":
+        options["mode"] = "prioritize_accuracy"
+    return {"provider": {provider: options}, "diarization": {"use_separate_streams_when_available": True}}
+
+
+def _ours(request: BotRequest, settings: RecallSettings) -> dict[str, str]:
+    ours = {BOT_KEY: request.bot, APP_KEY: request.app}
+    if _is_transcribed_afterwards(request, settings):
+        ours[TRANSCRIBE_KEY] = AFTER_THE_RECORDING
+    return ours
+
+
+def _is_transcribed_afterwards(request: BotRequest, settings: RecallSettings) -> bool:
+    has_recording = request.recording != "off"
+    return request.transcript and has_recording and settings.transcription == AFTER_THE_RECORDING
+
+
+def _recording_config(request: BotRequest, settings: RecallSettings) -> dict[str, Any]:
+    """What is not wanted is null: a key that is left out would keep Recall's default, which may be on."""
+    seen: dict[str, Any] | None = {} if request.recording != "off" else None
+    return {
+        "video_mixed_mp4": {} if request.recording == "mp4" else None,
+        "audio_mixed_mp3": {} if request.recording == "audio_only" else None,
+        "participant_events": seen,
+        "meeting_metadata": seen,
+        "transcript": _streamed_transcript(request, settings),
+        "retention": {"type": "timed", "hours": settings.retention_hours},
+    }
+
+
+def _streamed_transcript(request: BotRequest, settings: RecallSettings) -> dict[str, Any] | None:
+    if not request.transcript or _is_transcribed_afterwards(request, settings):
+        return None
+    chosen = settings.transcription
+    return transcription("recallai_streaming" if chosen == AFTER_THE_RECORDING else chosen, settings)
+
+
+def _automatic_leave(request: BotRequest) -> dict[str, Any]:
+    timeouts_s = dict(request.automatic_leave)
+    if request.recording == "off" and not request.transcript:
+        # It never records, so the time that it may spend without recording would cut every long call short.
+        timeouts_s["in_call_not_recording_timeout_s"] = NEVER_S
+    body: dict[str, Any] = {
+        theirs: timeouts_s[ours]
+        for ours, theirs in (
+            ("waiting_room_timeout_s", "waiting_room_timeout"),
+            ("no_one_joined_timeout_s", "noone_joined_timeout"),
+            ("in_call_not_recording_timeout_s", "in_call_not_recording_timeout"),
+        )
+        if ours in timeouts_s
+    }
+    body["everyone_left_timeout"] = {"timeout": timeouts_s.get("everyone_left_timeout_s", 30)}
+    return body

@@ -1,0 +1,110 @@
+"""What the operator says, and when the adapter offers itself."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import ctxhost_recall
+from ctxhost.clock import ManualClock
+from ctxhost.errors import SettingsError
+from ctxhost.hookspecs import Services
+from ctxhost.meetings.provider import MeetingProvider
+from ctxhost.plugins import load_plugins
+from ctxhost_recall.settings import RecallSettings, read_settings
+
+SECRET = "whsec_uVjstrRSKq+hmqhhKSFEt979xzBqccxU"
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of this machine takes part."""
+    for name in RecallSettings.model_fields:
+        monkeypatch.delenv(f"MEETINGS_{name.upper()}", raising=False)
+
+
+def offered(folder: Path, **settings: Any) -> list[MeetingProvider]:
+    services = Services(
+        clock=ManualClock(),
+        base_url="http://host.test",
+        data_dir=folder,
+        http=httpx.AsyncClient(verify=False),
+        plugin_settings={"recall": settings},
+    )
+    plugins = load_plugins([ctxhost_recall])
+    found = list(plugins.meeting_providers(services).values())
+    if plugins.broken:
+        raise AssertionError(plugins.broken)
+    return found
+
+
+def test_without_a_key_there_is_no_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open-source mode is the absence of a key; an empty one is none."""
+    monkeypatch.setenv("MEETINGS_API_KEY", "")
+    monkeypatch.setenv("MEETINGS_WEBHOOK_SECRET", SECRET)
+
+    assert [] == offered(tmp_path)
+
+
+def test_a_key_in_the_environment_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is offered under its name."""
+    monkeypatch.setenv("MEETINGS_API_KEY", "key")
+
+    assert ["recall"] == [provider.name for provider in offered(tmp_path)]
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every setting has its variable; what is set for the plugin wins."""
+    monkeypatch.setenv("MEETINGS_BASE_URL", "https://eu-central-1.recall.ai/")
+    monkeypatch.setenv("MEETINGS_RETENTION_HOURS", "72")
+    settings = read_settings({"retention_hours": "24"})
+
+    assert ("https://eu-central-1.recall.ai", 24) == (settings.base_url, settings.retention_hours)
+
+
+def test_the_defaults() -> None:
+    """us-east-1, a week, and Recall's own transcription afterwards."""
+    settings = read_settings({})
+
+    assert ("https://us-east-1.recall.ai", 168, "recallai_async") == (
+        settings.base_url,
+        settings.retention_hours,
+        settings.transcription,
+    )
+
+
+def test_several_webhook_secrets() -> None:
+    """With spaces or commas between."""
+    assert 3 == len(read_settings({"webhook_secret": f"{SECRET} {SECRET},{SECRET}"}).webhook_keys)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"base_url": "http://us-east-1.recall.ai"},
+        {"base_url": "https://us-east-1.recall.ai/api/v1"},
+        {"base_url": "https://key@us-east-1.recall.ai"},
+        {"base_url": "us-east-1"},
+        {"retention_hours": 0},
+        {"transcription": "whisper"},
+        {"api_key": "key", "webhook_secret": "canary-secret"},
+        {"api_kee": "canary-secret"},
+    ],
+    ids=str,
+)
+def test_mistakes_are_named(given: dict[str, Any]) -> None:
+    """A wrong or unknown setting is told by name, without its value."""
+    with pytest.raises(SettingsError) as error:
+        read_settings(given)
+
+    assert "canary" not in str(error.value)
+    assert next(iter(given)) in str(error.value) or "webhook secret" in str(error.value)
+
+
+def test_no_secret_in_a_repr() -> None:
+    """Neither the key nor a webhook secret shows when settings are printed."""
+    shown = repr(read_settings({"api_key": "canary-key", "webhook_secret": SECRET}))
+
+    assert "canary-key" not in shown
+    assert SECRET not in shown

@@ -1,0 +1,6 @@
+"""`python -m ctxhost` is `ctxhost`."""
+
+from ctxhost.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="ctxhost")

@@ -1,0 +1,1 @@
+"""`ctx.ai`: what a handler does with AI, paid from its app's account."""

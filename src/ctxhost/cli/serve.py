@@ -1,0 +1,91 @@
+"""`ctxhost serve`: the host as a server."""
+
+import logging
+import signal
+import socket
+from pathlib import Path
+
+import anyio
+import click
+
+from ctxhost.cli.common import database_option, key_ring, load_settings, run
+from ctxhost.cli.logs import LogFormat, set_up_logs
+from ctxhost.cli.server import listen, serving, until_told_to_stop, url_of
+from ctxhost.functions.reload import Reload, reload
+from ctxhost.host import Host
+from ctxhost.settings import Settings
+
+log = logging.getLogger("ctxhost.serve")
+
+HOST = "127.0.0.1"
+PORT = 8787
+
+
+@click.command()
+@click.option("--host", default=HOST, show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0 takes a free one.")
+@database_option
+@click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Apps' databases, plugins' files.")
+@click.option("--base-url", help="Where this host is reached from outside.  [env: CTXHOST_BASE_URL]")
+@click.option("--log-format", type=click.Choice(["plain", "json"]), default="plain", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+def serve(
+    host: str,
+    port: int,
+    database: Path | None,
+    data_dir: Path | None,
+    base_url: str | None,
+    log_format: LogFormat,
+    log_level: str,
+) -> None:
+    """Run the host until SIGTERM or Ctrl-C. Every setting comes from an environment variable CTXHOST_….
+
+    SIGHUP deploys every app's folder again. Stopping lets answers under way out and keeps what is owed: a restart goes
+    on with it.
+
+    \b
+    Example:
+      export CTXHOST_ENCRYPTION_KEYS="k1:$(openssl rand -base64 32)"
+      ctxhost serve --port 8787 --database /var/lib/ctxhost/ctxhost.db
+    """
+    set_up_logs(level=log_level, form=log_format)
+
+    async def work() -> None:
+        settings = load_settings(database=database, data_dir=data_dir, base_url=base_url)
+        key_ring(settings)
+        with listen(host, port) as listening:
+            if "base_url" not in settings.model_fields_set:
+                settings = settings.model_copy(update={"base_url": url_of(host, listening)})
+            await _serve(settings, listening)
+
+    run(work)
+
+
+async def _serve(settings: Settings, listening: socket.socket) -> None:
+    async with Host(settings, served=True) as host, serving(host.asgi, listening), anyio.create_task_group() as tasks:
+        tasks.start_soon(_deploy_when_told, host)
+        log.info("meeting providers: %s", ", ".join(host.providers) or "none (open-source mode)")
+        click.echo(f"ctxhost serves {host.base_url} (API docs: {host.base_url}/docs)")
+        log.info("%s: stopping", await until_told_to_stop())
+        tasks.cancel_scope.cancel()
+    log.info("stopped")
+
+
+async def _deploy_when_told(host: Host) -> None:
+    with anyio.open_signal_receiver(signal.SIGHUP) as received:
+        async for _ in received:
+            for app in await host.tenants.apps():
+                if app.folder:
+                    _log_reload(await reload(host.functions, app))
+
+
+def _log_reload(outcome: Reload) -> None:
+    if outcome.succeeded:
+        log.info("%s is deployed again: %s", outcome.app, ", ".join(outcome.functions) or "no function")
+    else:
+        log.error("%s is not deployed again, the old code goes on: %s", outcome.app, outcome.problem)

@@ -1,0 +1,205 @@
+"""Work that survives a restart: one table, one loop. Commands put jobs; any host claims them with a deadline.
+
+A handler does its work and says when to run again, or never. It may run twice (a host that died gives its claim back
+when the deadline passes), so what it does must bear repetition.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ctxhost.clock import Clock
+from ctxhost.errors import Overloaded, Refusal
+from ctxhost.store import Key, Store, View
+from ctxhost.store.rows import Job
+
+log = logging.getLogger("ctxhost.jobs")
+
+AT_ONCE = 128
+"""Jobs of one kind that this host does at the same time: a crowd of one kind takes no other's place."""
+PER_LANE = 16
+"""Jobs of one lane that all hosts do at the same time."""
+HOLD_S = 60
+"""How long a claim lasts, and so a run."""
+POLL_MS = 1_000
+RETRY_AFTER_S = (2, 5, 15, 60, 300)
+
+Handler = Callable[[Job], Awaitable[int | None]]
+"""Does a job. Returns the time in ms at which to do it again, or None when it is done."""
+
+
+def job_id(kind: str, ref: str) -> str:
+    """There is at most one job of a kind for a thing."""
+    return f"{kind}/{ref}"
+
+
+def job_key(kind: str, ref: str) -> Key:
+    """What a command must read to `ask` for the job or to `cancel` it."""
+    return (Job, job_id(kind, ref))
+
+
+def ask(view: View, *, kind: str, ref: str, account: str, lane: str, due_ms: int) -> None:
+    """Have a job done at `due_ms`, or earlier if it was asked for earlier. Asked for while it runs, it runs again."""
+    stored = view.get(Job, job_id(kind, ref))
+    if stored is None:
+        view.put(
+            Job(
+                id=job_id(kind, ref),
+                account=account,
+                kind=kind,
+                lane=lane,
+                ref=ref,
+                generation=0,
+                due_ms=due_ms,
+                claimed_until_ms=0,
+                attempts=0,
+                created_ms=view.now_ms,
+            )
+        )
+    else:
+        view.put(stored._replace(due_ms=min(stored.due_ms, due_ms), generation=stored.generation + 1))
+
+
+def cancel(view: View, *, kind: str, ref: str) -> None:
+    """Drop the job if there is one."""
+    view.delete(Job, job_id(kind, ref))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishJob:
+    """A run is over: the job goes, or waits until `due_ms`; a wish that came meanwhile stays.
+
+    A run whose claim has ended says nothing about a job that somebody else has taken since.
+    """
+
+    job: Job
+    due_ms: int | None
+    failed: bool = False
+
+    @property
+    def account(self) -> str:
+        return self.job.account
+
+    def reads(self) -> Iterable[Key]:
+        return [(Job, self.job.id)]
+
+    def apply(self, view: View) -> None:
+        stored = view.get(Job, self.job.id)
+        if stored is None or stored.claimed_until_ms != self.job.claimed_until_ms:
+            return
+        attempts = stored.attempts if self.failed else 0
+        if stored.generation != self.job.generation:
+            view.put(stored._replace(claimed_until_ms=0, attempts=attempts))
+        elif self.due_ms is None:
+            view.delete(Job, stored.id)
+        else:
+            view.put(stored._replace(claimed_until_ms=0, attempts=attempts, due_ms=self.due_ms))
+
+
+class Jobs:
+    """The loop. `run` lives as long as the host; `run_due` is one round of it, for a clock that is moved by hand."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._handlers: dict[str, Handler] = {}
+        self._running: Counter[str] = Counter()
+        self._wake = anyio.Event()
+        store.on_jobs(self.wake)
+
+    def register(self, kind: str, handler: Handler) -> None:
+        """Let `handler` do the jobs of a kind. It is cut off when its claim ends."""
+        self._handlers[kind] = handler
+
+    def wake(self) -> None:
+        """Look at once: something may be due."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim and do what is due, for ever. Cancel it to stop; what it had claimed is claimed again later."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                self._wake = anyio.Event()
+                next_ms = None
+                try:
+                    next_ms = await self._claim(tasks)
+                except Overloaded as error:
+                    log.warning("jobs wait: %s", error)
+                except Exception:
+                    log.exception("jobs could not be claimed; it is tried again")
+                await self._rest(next_ms)
+
+    async def run_due(self) -> int:
+        """Do everything that is due now, and what that makes due, until nothing is. Returns how many runs it took."""
+        done = 0
+        while True:
+            jobs, _ = await self._store.claim(list(self._handlers), limit=AT_ONCE, per_lane=PER_LANE, hold_s=HOLD_S)
+            if not jobs:
+                return done
+            async with anyio.create_task_group() as tasks:
+                for job in jobs:
+                    tasks.start_soon(self._do, job)
+            done += len(jobs)
+
+    async def _claim(self, tasks: TaskGroup) -> int | None:
+        """Start what is due and has room; returns when the next falls due."""
+        room = {kind: AT_ONCE - self._running[kind] for kind in self._handlers if self._running[kind] < AT_ONCE}
+        if not room:
+            return None
+        jobs, next_ms = await self._store.claim(list(room), limit=min(room.values()), per_lane=PER_LANE, hold_s=HOLD_S)
+        for job in jobs:
+            self._running[job.kind] += 1
+            tasks.start_soon(self._do_and_wake, job)
+        return next_ms
+
+    async def _rest(self, next_ms: int | None) -> None:
+        """Until something is due, was put, or was done; and never longer than other hosts' jobs may wait."""
+        until_ms = min(next_ms or 2**62, self._clock.now_ms() + POLL_MS)
+        if until_ms <= self._clock.now_ms():
+            await anyio.lowlevel.checkpoint()
+            return
+        async with anyio.create_task_group() as tasks:
+
+            async def alarm() -> None:
+                await self._clock.sleep_until(until_ms)
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(alarm)
+            await self._wake.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _do_and_wake(self, job: Job) -> None:
+        try:
+            await self._do(job)
+        finally:
+            self._running[job.kind] -= 1
+            self.wake()
+
+    async def _do(self, job: Job) -> None:
+        failed = False
+        try:
+            with anyio.fail_after(HOLD_S):
+                due_ms = await self._handlers[job.kind](job)
+        except Exception as error:  # noqa: BLE001 - reported, and tried again
+            failed = True
+            wait_s = RETRY_AFTER_S[min(job.attempts, len(RETRY_AFTER_S)) - 1]
+            _report(job, error, wait_s)
+            due_ms = self._store.now_ms() + wait_s * 1_000
+        try:
+            await self._store.write(FinishJob(job=job, due_ms=due_ms, failed=failed))
+        except Overloaded as error:
+            log.warning("job %s is done but could not be marked so, and will run again: %s", job.id, error)
+        except Exception:
+            log.exception("job %s is done but could not be marked so, and will run again", job.id)
+
+
+def _report(job: Job, error: Exception, wait_s: int) -> None:
+    """What is known to happen takes a line; what is not takes a traceback."""
+    if isinstance(error, Refusal | TimeoutError):
+        log.warning("job %s failed: %s; again in %s s", job.id, error or type(error).__name__, wait_s)
+    else:
+        log.error("job %s failed; again in %s s", job.id, wait_s, exc_info=error)

@@ -1,0 +1,33 @@
+"""What can happen to a bot. Each command is one transaction: bot, money, messages and jobs together."""
+
+from ctxhost.meetings.commands.inbound import NoteEvent
+from ctxhost.meetings.commands.record import LookNow, NoteRecord, NoteUrls
+from ctxhost.meetings.commands.renewal import RENEW_BEFORE_MS, Renew
+from ctxhost.meetings.commands.shared import LEAVE, READ, RENEW, SPAWN, handle_id
+from ctxhost.meetings.commands.spawned import OPEN_SPAWNS, SpawnCreated, SpawnGivenUp, SpawnRefused, SpawnUnknown
+from ctxhost.meetings.commands.start import Caps, Replay, StartBot
+from ctxhost.meetings.commands.stopping import HandleGone, WantStop
+
+__all__ = [
+    "LEAVE",
+    "OPEN_SPAWNS",
+    "READ",
+    "RENEW",
+    "RENEW_BEFORE_MS",
+    "SPAWN",
+    "Caps",
+    "HandleGone",
+    "LookNow",
+    "NoteEvent",
+    "NoteRecord",
+    "NoteUrls",
+    "Renew",
+    "Replay",
+    "SpawnCreated",
+    "SpawnGivenUp",
+    "SpawnRefused",
+    "SpawnUnknown",
+    "StartBot",
+    "WantStop",
+    "handle_id",
+]

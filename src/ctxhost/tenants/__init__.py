@@ -1,0 +1,1 @@
+"""Tenants: owners, apps, service keys, and the secrets they leave with the host."""

@@ -1,0 +1,1 @@
+"""Webhooks: signatures, what comes in, what goes out."""

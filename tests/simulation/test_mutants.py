@@ -1,0 +1,32 @@
+"""The simulation is worth something: it notices every way of breaking the ledger that we could think of. (I23)"""
+
+import sqlite3
+
+import pytest
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.operations import walk
+
+SEEDS = range(5)
+STEPS = 200
+
+
+async def first_failing_seed() -> int | None:
+    for seed in SEEDS:
+        try:
+            await walk(seed, steps=STEPS, watch=True)
+        except (AssertionError, sqlite3.IntegrityError):
+            return seed
+    return None
+
+
+async def test_the_ledger_as_it_is_passes_every_seed() -> None:
+    """Nothing is noticed where nothing is broken."""
+    assert await first_failing_seed() is None
+
+
+@pytest.mark.parametrize("mutant", list(MUTANTS))
+async def test_a_broken_ledger_is_noticed(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the same seeds fails."""
+    MUTANTS[mutant](monkeypatch)
+
+    assert await first_failing_seed() is not None
