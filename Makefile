@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 
 $(READY): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e plugins/ctxhost-fake
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' $(addprefix -e ,$(dir $(wildcard plugins/*/pyproject.toml)))
 	touch $(READY)
 
 sandbox: $(READY)  ## run the worked example end to end, offline, and say what happened
@@ -18,7 +18,7 @@ dev: $(READY)      ## keep the sandbox running to play with
 	$(BIN)/ctxhost dev
 
 test: $(READY)     ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(READY)    ## format, lint, types
 	$(BIN)/ruff format --check .

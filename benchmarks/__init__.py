@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 MODULES = (
     "ledger",
+    "ledger_postgres",
     "spawn",
     "inbound",
     "deliveries",
     "lists",
 )
+
+
+class Skipped(Exception):
+    """This cannot be measured here; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

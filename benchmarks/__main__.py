@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import MODULES, Figure
+from benchmarks import MODULES, Figure, Skipped
 
 
 @click.command()
@@ -18,8 +18,12 @@ def main(quick: bool, names: Sequence[str]) -> None:
     console = Console()
     for name in names or MODULES:
         module = import_module(f"benchmarks.{name}")
-        with console.status(f"measuring {name} …"):
-            figures = list(module.measure(quick=quick))
+        try:
+            with console.status(f"measuring {name} …"):
+                figures = list(module.measure(quick=quick))
+        except Skipped as reason:
+            console.print(f"{module.TITLE}: not measured. {reason}")
+            continue
         console.print(table_of(module.TITLE, figures))
 
 

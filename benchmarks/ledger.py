@@ -22,6 +22,7 @@ from ctxhost.errors import InsufficientCredits
 from ctxhost.ids import new_uuid
 from ctxhost.ledger.commands import Charge, Reserve
 from ctxhost.ledger.ledger import Ledger
+from ctxhost.store import Store
 from ctxhost.store.rows import Account, Entry, Lease
 from ctxhost.store.sqlite import CHECKPOINT_PAGES, SqliteStore
 
@@ -54,7 +55,7 @@ class Side(Protocol):
 class Batched:
     """The store as it is."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     async def reserve(self, account: str, lease: str) -> None:

@@ -60,9 +60,9 @@ def measure(*, quick: bool) -> Iterable[Figure]:
             many, few = uvloop.run(compare(sides, callers=1, rounds=rounds, round_s=round_s))
             yield Figure(
                 name=page.name,
-                value=many.p50_ms,
+                value=round(many.p50_ms, 3),
                 unit="ms",
-                baseline=few.p50_ms,
+                baseline=round(few.p50_ms, 3),
                 target=CEILING,
                 is_ceiling=True,
             )
@@ -76,12 +76,10 @@ def _fill(database: Path, served: Served, count: int) -> None:
     values["id"] = "printf('01900000-0000-7000-8000-%012x', number)"
     values["created_ms"] = f":created_ms + number * {APART_MS}"
     values["status"] = f"iif(number % {ONE_IN} = 0, '{RARE}', :status)"
+    numbers = f"numbers(number) as (select 1 union all select number + 1 from numbers where number < {count})"
+    insert = f"insert into bot ({', '.join(values)}) select {', '.join(values.values())} from numbers"
     with closing(sqlite3.connect(database, timeout=30)) as db, db:
-        db.execute(
-            f"with recursive numbers(number) as (select 1 union all select number + 1 from numbers where number < {count})"
-            f" insert into bot ({', '.join(values)}) select {', '.join(values.values())} from numbers",
-            bot._asdict(),
-        )
+        db.execute(f"with recursive {numbers} {insert}", bot._asdict())
 
 
 async def _side(served: Served, bots: int, page: Page) -> Side:
@@ -100,12 +98,13 @@ async def _side(served: Served, bots: int, page: Page) -> Side:
 
 async def _cursor_of_the_middle(connection: Connection, served: Served, bots: int) -> str:
     """A cursor is good for any list of the app's bots: the rare ones lead to the middle in few pages."""
-    left, cursor = bots // 2 // ONE_IN, {}
+    left, cursor = bots // 2 // ONE_IN, ""
     while left:
-        query = {"status": RARE, "limit": str(min(left, 100)), **cursor}
-        cursor = {"cursor": json.loads(await connection.ask(_list_request(served, query)))["nextCursor"]}
-        left -= int(query["limit"])
-    return cursor["cursor"]
+        limit = min(left, 100)
+        query = {"status": RARE, "limit": str(limit), **({"cursor": cursor} if cursor else {})}
+        cursor = str(json.loads(await connection.ask(_list_request(served, query)))["nextCursor"])
+        left -= limit
+    return cursor
 
 
 def _list_request(served: Served, query: dict[str, str]) -> bytes:

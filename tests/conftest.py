@@ -1,14 +1,19 @@
-"""What every test may ask for: the loop, a clock that is moved by hand, a real store on a file of its own, a ledger."""
+"""What every test may ask for: the loop, a clock that is moved by hand, a real store of its own, a ledger.
 
-from collections.abc import AsyncIterator
+A test that asks for a store runs once on every engine.
+"""
+
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.contract.engines import ENGINES, Engine
+from tests.postgres import server
 
 from ctxhost.clock import ManualClock
 from ctxhost.ledger.ledger import Ledger
-from ctxhost.store.sqlite import SqliteStore
+from ctxhost.store import Store
 
 
 @pytest.fixture
@@ -22,13 +27,27 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture
-async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SqliteStore]:
-    opened = SqliteStore(tmp_path / "ctxhost.db", clock=clock)
-    yield opened
-    await opened.aclose()
+@pytest.fixture(params=list(ENGINES))
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    engine = ENGINES[request.param]
+    yield engine
+    engine.discard(tmp_path)
 
 
 @pytest.fixture
-def ledger(store: SqliteStore) -> Ledger:
+async def store(engine: Engine, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
+    async with engine.open(tmp_path, clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
     return Ledger(store)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_postgres() -> Iterator[None]:
+    """What a test has started ends with the session."""
+    yield
+    if server.cache_info().currsize:
+        server().close()

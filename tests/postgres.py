@@ -1,7 +1,7 @@
 """A real PostgreSQL of our own, started by whoever first asks for it: nothing to install, nothing left behind.
 
 Its programs come from a package of the `dev` extra, or else from the system. It listens on a Unix socket in a temporary
-folder and nowhere else, and ends with the process that started it.
+folder and nowhere else, and ends with the process that started it, however that ends.
 """
 
 import atexit
@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,16 @@ from typing import Any
 import psycopg
 
 START_TIMEOUT_S = 60
+# A process that is killed closes its pipes: that is how this shell learns of it.
+_WATCHED = """
+exec 3<&0
+"$@" 3<&- &
+server=$!
+(cat <&3 >/dev/null; kill -QUIT $server; sleep 1; rm -rf "$FOLDER"/data/* "$FOLDER"/socket/*) 2>/dev/null &
+watcher=$!
+wait $server
+kill $watcher
+"""
 TEST_OPTIONS = {"fsync": "off", "full_page_writes": "off"}  # a test kills processes, never the machine
 _OPTIONS = {
     "listen_addresses": "",
@@ -49,7 +60,18 @@ class Server:
             (self._folder / name).mkdir(mode=0o700 if name == "data" else 0o755)
             if self._user is not None:
                 os.chown(self._folder / name, self._user.pw_uid, self._user.pw_gid)
-        initdb = ["initdb", "-D", str(self._folder / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initdb = [
+            "initdb",
+            "-D",
+            str(self._folder / "data"),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         self._run(*initdb, "--locale=C")
         self.start()
 
@@ -58,10 +80,13 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
+        command = ["sh", "-c", _WATCHED, "sh", str(self._programs / "postgres"), "-D", str(self._folder / "data")]
         command += [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
+        environment = {**os.environ, "FOLDER": str(self._folder)}
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, **self._identity())
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, **self._identity()
+            )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -71,8 +96,12 @@ class Server:
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT asks every client to go, SIGQUIT is a crash."""
         if self._process is not None:
-            self._process.send_signal(how)
+            with suppress(FileNotFoundError, ProcessLookupError):
+                first, *_ = (self._folder / "data" / "postmaster.pid").read_text().split()
+                os.kill(int(first), how)
             self._process.wait(START_TIMEOUT_S)
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process = None
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -30,7 +31,7 @@ from ctxhost.egress import (
 )
 from ctxhost.egress import new_client as new_http_client
 from ctxhost.errors import ProviderError, ProviderTimeout, SettingsError
-from ctxhost.functions.appdb import AppDatabases
+from ctxhost.functions.appdb import open_databases
 from ctxhost.functions.context import Context
 from ctxhost.functions.runtime import Functions
 from ctxhost.hookspecs import Services
@@ -44,8 +45,8 @@ from ctxhost.meetings.service import Meetings
 from ctxhost.plugins import Plugins, load_plugins
 from ctxhost.settings import Settings
 from ctxhost.store import Store
+from ctxhost.store.open import open_store
 from ctxhost.store.rows import App
-from ctxhost.store.sqlite import SqliteStore
 from ctxhost.tenants.secrets import KeyRing
 from ctxhost.tenants.service import Tenants
 from ctxhost.webhooks.delivery import Delivery
@@ -91,6 +92,7 @@ class Host:
     ) -> None:
         self.settings = settings or Settings()
         self.clock: Clock = clock or WallClock()
+        self._given_clock = clock
         self._given_plugins = plugins
         self._work = work
         self._served = served
@@ -128,10 +130,14 @@ class Host:
         self._policy = EgressPolicy(
             allow_http=self.settings.egress.allow_http, allow_networks=self.settings.egress.allow_networks
         )
-        self.store = SqliteStore(self.settings.database, clock=self.clock)
+        self.store = await open_store(
+            self.settings.database, clock=self._given_clock, is_pooled=self.settings.database_pooled
+        )
         stack.push_async_callback(self.store.aclose, drain_s=DRAIN_S)
         self._egress = await stack.enter_async_context(Egress(self._policy))
-        databases = AppDatabases(data_dir / "apps", clock=self.clock)
+        databases = await open_databases(
+            self.settings.apps_database, data_dir / "apps", clock=self.clock, ledger=self.settings.database
+        )
         stack.push_async_callback(databases.aclose)
         self.background = background = Background(await stack.enter_async_context(_task_group()))
         self.ledger = Ledger(self.store)
@@ -174,7 +180,7 @@ class Host:
         )
         self.providers = self.plugins.meeting_providers(services)
         for provider in self.providers.values():
-            stack.push_async_callback(provider.aclose)
+            stack.push_async_callback(self._close_provider, provider)
 
     def _is_reachable(self) -> bool:
         """Whether the base URL leads here over the network, by the operator's own rules."""
@@ -229,13 +235,15 @@ class Host:
         except Exception:
             log.exception("the provider %s has stopped working by itself", provider.name)
 
+    async def _close_provider(self, provider: MeetingProvider) -> None:
+        try:
+            await provider.aclose()
+        except Exception:
+            log.exception("the provider %s could not be closed", provider.name)
+
     def own_address(self, url: str) -> bool | None:
         """Whether a URL is this host's own: True for its function paths, False for its other paths, None elsewhere."""
-        own, other = httpx.URL(self.base_url), httpx.URL(url)
-        if (own.scheme, own.host, own.port) != (other.scheme, other.host, other.port):
-            return None
-        parts = other.path.removeprefix(own.path.rstrip("/")).split("/")
-        return parts[1:2] == ["fn"] or (parts[1:2] == ["v1"] and parts[3:4] == ["fn"])
+        return _own_address(self.base_url, url)
 
     async def _send(
         self, url: str, *, content: bytes, headers: Mapping[str, str], timeout_s: float, max_answer_bytes: int
@@ -296,6 +304,15 @@ class Host:
     async def deploy(self, app: App) -> None:
         """Serve an app's folder as it is now. Raises what `Functions.deploy` raises."""
         await self.functions.deploy(app)
+
+
+@lru_cache(maxsize=1_024)  # asked at every delivery, and parsing costs more than signing
+def _own_address(base_url: str, url: str) -> bool | None:
+    own, other = httpx.URL(base_url), httpx.URL(url)
+    if (own.scheme, own.host, own.port) != (other.scheme, other.host, other.port):
+        return None
+    parts = other.path.removeprefix(own.path.rstrip("/")).split("/")
+    return parts[1:2] == ["fn"] or (parts[1:2] == ["v1"] and parts[3:4] == ["fn"])
 
 
 @contextlib.asynccontextmanager

@@ -8,14 +8,18 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from ctxhost.clock import Clock
 from ctxhost.errors import Overloaded, Refusal
-from ctxhost.store import Key, Store, View
+from ctxhost.store import LOOK_AGAIN_MS, Command, Key, Store, View
 from ctxhost.store.rows import Job
+
+T = TypeVar("T")
 
 log = logging.getLogger("ctxhost.jobs")
 
@@ -25,11 +29,17 @@ PER_LANE = 16
 """Jobs of one lane that all hosts do at the same time."""
 HOLD_S = 60
 """How long a claim lasts, and so a run."""
-POLL_MS = 1_000
 RETRY_AFTER_S = (2, 5, 15, 60, 300)
 
-Handler = Callable[[Job], Awaitable[int | None]]
-"""Does a job. Returns the time in ms at which to do it again, or None when it is done."""
+
+class Run(Enum):
+    """What a handler says whose own last command was a `LastWrite`."""
+
+    ENDED = "ended"
+
+
+Handler = Callable[[Job], Awaitable[int | Run | None]]
+"""Does a job. Returns the time in ms at which to do it again, None when it is done, or that it has ended it itself."""
 
 
 def job_id(kind: str, ref: str) -> str:
@@ -100,6 +110,28 @@ class FinishJob:
             view.put(stored._replace(claimed_until_ms=0, attempts=attempts, due_ms=self.due_ms))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastWrite(Generic[T]):
+    """The last command of a run and the end of its job, in one transaction: one wait for the disk instead of two."""
+
+    job: Job
+    command: Command[T]
+    due_ms: Callable[[T], int | None]
+    """From what the command answered to the time at which to do the job again, or None when it is done."""
+
+    @property
+    def account(self) -> str:
+        return self.job.account
+
+    def reads(self) -> Iterable[Key]:
+        return [*self.command.reads(), (Job, self.job.id)]
+
+    def apply(self, view: View) -> T:
+        answer = self.command.apply(view)
+        FinishJob(job=self.job, due_ms=self.due_ms(answer)).apply(view)
+        return answer
+
+
 class Jobs:
     """The loop. `run` lives as long as the host; `run_due` is one round of it, for a clock that is moved by hand."""
 
@@ -158,14 +190,15 @@ class Jobs:
 
     async def _rest(self, next_ms: int | None) -> None:
         """Until something is due, was put, or was done; and never longer than other hosts' jobs may wait."""
-        until_ms = min(next_ms or 2**62, self._clock.now_ms() + POLL_MS)
-        if until_ms <= self._clock.now_ms():
+        now_ms = self._store.now_ms()  # the clock that `next_ms` is of; the host's own may differ from it
+        wait_ms = min(LOOK_AGAIN_MS, LOOK_AGAIN_MS if next_ms is None else next_ms - now_ms)
+        if wait_ms <= 0:
             await anyio.lowlevel.checkpoint()
             return
         async with anyio.create_task_group() as tasks:
 
             async def alarm() -> None:
-                await self._clock.sleep_until(until_ms)
+                await self._clock.sleep_until(self._clock.now_ms() + wait_ms)
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(alarm)
@@ -189,6 +222,8 @@ class Jobs:
             wait_s = RETRY_AFTER_S[min(job.attempts, len(RETRY_AFTER_S)) - 1]
             _report(job, error, wait_s)
             due_ms = self._store.now_ms() + wait_s * 1_000
+        if due_ms is Run.ENDED:
+            return
         try:
             await self._store.write(FinishJob(job=job, due_ms=due_ms, failed=failed))
         except Overloaded as error:

@@ -4,8 +4,13 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def is_url(database: Path | str) -> bool:
+    """Whether it names a PostgreSQL database; anything else is the path of a file."""
+    return str(database).startswith(("postgresql://", "postgres://"))
 
 
 class MeetingSettings(BaseModel):
@@ -14,6 +19,7 @@ class MeetingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     provider: str | None = Field(None, description="The provider to use when several are installed.")
+    provider_by_app: dict[str, str] = Field({}, description="Apps that use another provider: app id to provider.")
     markup_percent: int = Field(20, ge=0, le=1_000, description="Added to the provider's list prices.")
     default_bot_name: str = Field("Butterbase Notetaker", min_length=1, max_length=64)
     unadmitted_limit: int = Field(10, ge=1, description="Bots of one account that wait to be let in, at most.")
@@ -40,7 +46,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CTXHOST_", env_nested_delimiter="__", extra="forbid")
 
-    database: Path = Field(Path("ctxhost.db"), description="The SQLite file.")
+    database: Path | str = Field(
+        Path("ctxhost.db"), description="The SQLite file, or the postgresql:// URL of a database.", repr=False
+    )
+    database_pooled: bool = Field(
+        False, description="Before PostgreSQL stands a pooler in transaction mode, such as PgBouncer."
+    )
+    apps_database: str | None = Field(
+        None,
+        pattern=r"^postgres(ql)?://",
+        description="postgresql:// URL of a server for apps' databases, as a role that makes them. Else: files.",
+        repr=False,
+    )
     data_dir: Path = Field(Path(".ctxhost"), description="Where apps' databases and plugins' files are kept.")
     base_url: str = Field("http://127.0.0.1:8787", description="Where this host is reached from outside.")
     encryption_keys: SecretStr | None = Field(None, description="Key ring for secrets at rest: id:base64,id:base64 …")
@@ -50,3 +67,8 @@ class Settings(BaseSettings):
     meetings: MeetingSettings = MeetingSettings()
     egress: EgressSettings = EgressSettings()
     plugins: dict[str, dict[str, Any]] = Field({}, description="Settings of plugins, by plugin name.")
+
+    @field_validator("database", mode="before")
+    @classmethod
+    def _path_or_url(cls, value: object) -> object:
+        return Path(value) if isinstance(value, str) and not is_url(value) else value

@@ -1,14 +1,13 @@
 """Where the API meets the rest: mounted in another program, over its caps, with two providers, and full."""
 
-from pathlib import Path
-
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from tests.api.scripted import Offering, ScriptedProvider, life
-from tests.api.stand import BASE_URL, GOOD, OpenStand, Stand, refusal, settings_in
+from tests.api.stand import BASE_URL, GOOD, OpenStand, Stand, refusal
 
+from ctxhost.clock import rfc3339
 from ctxhost.host import Host
 from ctxhost.settings import MeetingSettings
 
@@ -34,15 +33,16 @@ async def test_the_app_can_be_mounted_in_another(open_stand: OpenStand) -> None:
 
 
 async def test_the_operators_cap_on_waiting_bots_holds(open_stand: OpenStand) -> None:
-    """One more than may wait is refused with a time to come back; a `joinAt` in the past does not get around it."""
+    """One more than may wait is refused with a time to come back; a `joinAt` of the past, or soon, is no way around."""
     stand = await open_stand(meetings=MeetingSettings(unadmitted_limit=1))
     await stand.start()
     refused = [
-        await stand.call("POST", stand.bots, json=body) for body in (GOOD, {**GOOD, "joinAt": "2001-01-01T00:00:00Z"})
+        await stand.call("POST", stand.bots, json={**GOOD, **when})
+        for when in ({}, {"joinAt": "2001-01-01T00:00:00Z"}, {"joinAt": rfc3339(stand.clock.now_ms() + 60_000)})
     ]
 
-    assert [(429, "rate_limited")] * 2 == [refusal(response) for response in refused]
-    assert ["30"] * 2 == [response.headers["retry-after"] for response in refused]
+    assert [(429, "rate_limited")] * 3 == [refusal(response) for response in refused]
+    assert ["30"] * 3 == [response.headers["retry-after"] for response in refused]
     assert 65_000_000 == await stand.held()
 
 
@@ -73,7 +73,7 @@ async def test_a_host_that_is_full_says_when_to_come_back(stand: Stand) -> None:
     assert 1 <= int(response.headers["retry-after"])
 
 
-async def test_what_was_told_survives_a_restart(stand: Stand, tmp_path: Path) -> None:
+async def test_what_was_told_survives_a_restart(stand: Stand) -> None:
     """A second host on the same file answers for the bots, keys, webhooks and journal of the first."""
     bot = (await stand.start())["id"]
     stand.provider.records["p1"] = life(stand.clock.now_ms() + 1_000)
@@ -86,7 +86,7 @@ async def test_what_was_told_survives_a_restart(stand: Stand, tmp_path: Path) ->
     await stand.host.store.aclose()
     plugins = [Offering(ScriptedProvider())]
     async with (
-        Host(settings_in(tmp_path), plugins=plugins, clock=stand.clock, work=False) as host,
+        Host(stand.host.settings, plugins=plugins, clock=stand.clock, work=False) as host,
         httpx.AsyncClient(transport=httpx.ASGITransport(host.asgi), base_url=BASE_URL, headers=stand.auth) as client,
     ):
         assert answers == [(await client.get(path)).json() for path in paths]

@@ -52,7 +52,9 @@ def test_the_commands_are_those_that_are_promised() -> None:
             )
         ),
         *(f"ledger {name}" for name in ("verify", "sweep")),
-    } == {" ".join(path) for path in COMMANDS} - {"", "apps", "apps env", "keys", "credits", "ledger"}
+        *(f"plugins {name}" for name in ("list", "new")),
+        "doctor",
+    } == {" ".join(path) for path in COMMANDS} - {"", "apps", "apps env", "keys", "credits", "ledger", "plugins"}
 
 
 def test_version_is_that_of_the_package(cli: Cli) -> None:

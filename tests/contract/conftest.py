@@ -1,24 +1,13 @@
-"""Each test of the contract runs once for every engine."""
+"""The contract also speaks of two hosts on one database."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.contract.engines import ENGINES, Engine
+from tests.contract.engines import Engine
 
 from ctxhost.clock import ManualClock
 from ctxhost.store import Store
-
-
-@pytest.fixture(params=list(ENGINES))
-def engine(request: pytest.FixtureRequest) -> Engine:
-    return ENGINES[request.param]
-
-
-@pytest.fixture
-async def store(engine: Engine, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    async with engine.open(tmp_path, clock) as opened:
-        yield opened
 
 
 @pytest.fixture

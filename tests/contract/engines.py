@@ -1,13 +1,23 @@
-"""The engines that keep the store's contract. A second one is one more name in `ENGINES`."""
+"""The engines that keep the store's contract. Another one is one more name in `ENGINES`."""
 
+import asyncio
+import hashlib
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+import anyio
+import psycopg
+from tests.postgres import server
 
 from ctxhost.clock import Clock
 from ctxhost.store import Store
+from ctxhost.store.open import open_store
+from ctxhost.store.postgres_schema import migrate
 from ctxhost.store.sqlite import SqliteStore
 
 
@@ -17,8 +27,23 @@ class Engine:
 
     name: str
     open: Callable[[Path, Clock], AbstractAsyncContextManager[Store]]
+    database: Callable[[Path], Path | str]
+    """What a host is told to open: the name of the folder's database."""
     columns: Callable[[Path], Mapping[str, Sequence[tuple[str, type]]]]
     """Each table of the folder's database with its columns and their Python types."""
+    execute: Callable[[Path, str], int]
+    """Change something behind the store's back; how many rows it touched."""
+    place_of_row: str
+    """A column that grows with each row that is added to a table."""
+    keeps_nul: bool
+    """Whether it can store text with a NUL in it."""
+    crash: Callable[[Path, Path], Path]
+    """Leave open stores on a folder's database only what is on disk; the folder to go on with, which may be the second,
+    an empty one."""
+    check: Callable[[Path], None] = lambda _: None
+    """Have the engine itself look whether its file is sound."""
+    discard: Callable[[Path], None] = lambda _: None
+    """Throw the folder's database away, if it is not in the folder itself."""
 
 
 @asynccontextmanager
@@ -40,4 +65,98 @@ def sqlite_columns(folder: Path) -> Mapping[str, Sequence[tuple[str, type]]]:
         }
 
 
-ENGINES = {engine.name: engine for engine in [Engine("sqlite", open_sqlite, sqlite_columns)]}
+def sqlite_execute(folder: Path, sql: str) -> int:
+    with closing(sqlite3.connect(folder / "ctxhost.db")) as db, db:
+        return db.execute(sql).rowcount
+
+
+def crash_sqlite(folder: Path, fresh: Path) -> Path:
+    for name in ("ctxhost.db", "ctxhost.db-wal"):
+        shutil.copyfile(folder / name, fresh / name)
+    return fresh
+
+
+def check_sqlite(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "ctxhost.db")) as db:
+        assert [("ok",)] == db.execute("pragma integrity_check").fetchall()
+        assert [] == db.execute("pragma foreign_key_check").fetchall()
+
+
+def postgres_url(folder: Path) -> str:
+    """The database of a folder, made when missing; written down there, for the processes that a test starts."""
+    note = folder / "postgres.url"
+    if not note.exists():
+        note.write_text(server().create(database_of(folder), template=template()))
+    return note.read_text()
+
+
+def database_of(folder: Path) -> str:
+    return f"test_{hashlib.sha256(str(folder).encode()).hexdigest()[:20]}"
+
+
+@cache
+def template() -> str:
+    """A database with the schema, for the others to be copied from."""
+    asyncio.run(migrate(server().create("ctxhost_template")))
+    return "ctxhost_template"
+
+
+@asynccontextmanager
+async def open_postgres(folder: Path, clock: Clock) -> AsyncIterator[Store]:
+    url = await anyio.to_thread.run_sync(postgres_url, folder)
+    store = await open_store(url, clock=clock)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def postgres_columns(folder: Path) -> Mapping[str, Sequence[tuple[str, type]]]:
+    types = {"text": str, "bigint": int}
+    tables: dict[str, list[tuple[str, type]]] = {}
+    sql = "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public'"
+    with psycopg.connect(postgres_url(folder)) as connection:
+        for table, column, kind in connection.execute(f"{sql} order by ordinal_position".encode()):
+            tables.setdefault(table, []).append((column, types.get(kind, object)))
+    return tables
+
+
+def postgres_execute(folder: Path, sql: str) -> int:
+    with psycopg.connect(postgres_url(folder), autocommit=True) as connection:
+        return connection.execute(sql.encode()).rowcount
+
+
+def crash_postgres(folder: Path, _: Path) -> Path:
+    ended = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+    postgres_execute(folder, f"{ended} and datname = current_database()")
+    return folder
+
+
+def discard_postgres(folder: Path) -> None:
+    if (folder / "postgres.url").exists():
+        server().drop(database_of(folder))
+
+
+SQLITE = Engine(
+    name="sqlite",
+    open=open_sqlite,
+    database=lambda folder: folder / "ctxhost.db",
+    columns=sqlite_columns,
+    execute=sqlite_execute,
+    place_of_row="rowid",
+    keeps_nul=True,
+    crash=crash_sqlite,
+    check=check_sqlite,
+)
+POSTGRES = Engine(
+    name="postgres",
+    open=open_postgres,
+    database=postgres_url,
+    columns=postgres_columns,
+    execute=postgres_execute,
+    place_of_row="ctid",
+    keeps_nul=False,
+    crash=crash_postgres,
+    discard=discard_postgres,
+)
+ENGINES = {engine.name: engine for engine in (SQLITE, POSTGRES)}

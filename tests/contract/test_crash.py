@@ -36,6 +36,7 @@ async def test_nothing_acknowledged_is_lost(engine: Engine, tmp_path: Path) -> N
     """After each of several kills every acknowledged write is there, and the books add up."""
     chance = random.Random(20)
     said: list[str] = []
+    await anyio.to_thread.run_sync(engine.database, tmp_path)  # not the child's to make, and to take along
     for n in range(ROUNDS):
         lines = chance.randrange(20, 400)
         said += await anyio.to_thread.run_sync(run_and_kill, tmp_path, engine.name, n, lines)

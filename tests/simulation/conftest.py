@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from tests.contract.engines import Engine
 from tests.simulation.scripted import Scripted
 
 import ctxhost_fake
@@ -53,9 +55,10 @@ def scripted(clock: ManualClock) -> Scripted:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, clock: ManualClock, scripted: Scripted) -> AsyncIterator[World]:
+async def world(engine: Engine, tmp_path: Path, clock: ManualClock, scripted: Scripted) -> AsyncIterator[World]:
     plugins = [ctxhost_fake, scripted]
-    async with Simulation(tmp_path, plugins=plugins, plugin_settings=FAKE, clock=clock) as sim:
+    database = await anyio.to_thread.run_sync(engine.database, tmp_path)
+    async with Simulation(tmp_path, plugins=plugins, plugin_settings=FAKE, clock=clock, database=database) as sim:
         tenant = await sim.open_tenant()
         inbox = await sim.receive(tenant, events=[*DEFAULT_EVENTS, "recording.failed", "credits.low"])
         yield World(sim, scripted, tenant, inbox)

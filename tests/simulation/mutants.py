@@ -10,7 +10,8 @@ import pytest
 from ctxhost.ledger import leases, pools, rules, settling
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.ledger.model import charge_id
-from ctxhost.store import Key, Query, Row, View, batch, sqlite_tables
+from ctxhost.store import Key, Query, Row, View, batch, postgres_sql, sqlite_tables
+from ctxhost.store.postgres import PostgresStore
 from ctxhost.store.rows import Account, Entry, Lease
 from ctxhost.store.sqlite import SqliteStore
 
@@ -70,9 +71,14 @@ class Holding:
 
 def in_two_transactions(patch: Patch, command_types: tuple[type[Any], ...], second: type[Account | Entry]) -> None:
     """Commit the rest of a command first, and its rows of one table a moment later."""
-    write = SqliteStore.write
+    for engine in (SqliteStore, PostgresStore):
+        patch.setattr(engine, "write", _torn(engine.write, command_types, second))
 
-    async def torn(store: SqliteStore, command: Any) -> Any:
+
+def _torn(
+    write: Callable[..., Any], command_types: tuple[type[Any], ...], second: type[Account | Entry]
+) -> Callable[..., Any]:
+    async def torn(store: Any, command: Any) -> Any:
         if type(command) not in command_types:
             return await write(store, command)
         held_back: list[Any] = []
@@ -82,7 +88,7 @@ def in_two_transactions(patch: Patch, command_types: tuple[type[Any], ...], seco
             await write(store, Later(command.account, held_back))
         return answer
 
-    patch.setattr(SqliteStore, "write", torn)
+    return torn
 
 
 def no_idempotency(patch: Patch) -> None:
@@ -196,6 +202,8 @@ def expires_early(patch: Patch) -> None:
 
     patch.setattr(batch, "is_due", early)
     patch.setattr(sqlite_tables, "select_due", lambda *args: load_sql(*args).replace("<= ?", "<= ? + 1000"))
+    load_early = postgres_sql._load_due
+    patch.setattr(postgres_sql, "_load_due", lambda *args: load_early(*args).replace("<= ", "<= 1000 + "))
 
 
 @dataclass(frozen=True)

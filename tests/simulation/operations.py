@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from tests.contract.engines import SQLITE, Engine
 from tests.simulation.world import HOSTS, START_MS, World, furnished
 
 from ctxhost.ledger.commands import (
@@ -147,10 +148,10 @@ def hostile(choose: Choose) -> Any:
     return replace(asked, **{choose(names): choose(HOSTILE)}) if names else asked
 
 
-async def walk(seed: int, *, steps: int, races: bool = True, watch: bool = False) -> str:
+async def walk(seed: int, *, steps: int, races: bool = True, watch: bool = False, engine: Engine = SQLITE) -> str:
     """A seeded run of everything at once. Returns the hash of its trace; a failure tells its seed."""
     chance = random.Random(seed)
-    world = await furnished(watch=watch)
+    world = await furnished(engine, watch=watch)
     done: list[Any] = []
     try:
         for n in range(steps):

@@ -12,6 +12,7 @@ import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
+from tests.contract.engines import ENGINES, POSTGRES, SQLITE
 from tests.simulation import operations
 from tests.simulation.world import HOSTS, World, furnished
 
@@ -29,11 +30,12 @@ class LedgerMachine(RuleBasedStateMachine):
     """Rules draw operations; `World` runs them, asks the model, and checks every invariant after each."""
 
     past: Bundle[Any] = Bundle("past")
+    engine = SQLITE
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self.world: World = self.runner.run(furnished())
+        self.world: World = self.runner.run(furnished(self.engine))
 
     @rule(target=past, asked=commands(), host=hosts)
     def do(self, asked: Any, host: int) -> Any:
@@ -98,10 +100,21 @@ LedgerMachine.TestCase.settings = settings(
 test_ledger_machine = LedgerMachine.TestCase
 
 
+class PostgresLedgerMachine(LedgerMachine):
+    """The same, on PostgreSQL."""
+
+    engine = POSTGRES
+
+
+PostgresLedgerMachine.TestCase.settings = settings(LedgerMachine.TestCase.settings, max_examples=2_000 if LONG else 12)
+test_ledger_machine_on_postgres = PostgresLedgerMachine.TestCase
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("seed", range(WALKS))
-async def test_a_seeded_walk_keeps_every_invariant(seed: int) -> None:
+async def test_a_seeded_walk_keeps_every_invariant(seed: int, engine: str) -> None:
     """Long random runs with races, crashes and a reader who looks at every state in between."""
-    await operations.walk(seed, steps=WALK_STEPS, watch=True)
+    await operations.walk(seed, steps=WALK_STEPS, watch=True, engine=ENGINES[engine])
 
 
 async def test_the_same_seed_tells_the_same_story(capsys: pytest.CaptureFixture[str]) -> None:

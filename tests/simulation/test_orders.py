@@ -5,15 +5,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.simulation.conftest import World
 from tests.simulation.scripted import SIGNED, admitted, artifact, ended, event, recording, step
 
+from ctxhost.clock import ManualClock
+from ctxhost.ledger.verify import verify
 from ctxhost.meetings.commands import LookNow, NoteRecord
 from ctxhost.meetings.lifecycle import RANK_OF_EVENT
 from ctxhost.meetings.provider import Artifact, BotRecord, End, Phase, RecordingFact
+from ctxhost.store.open import open_store
 
 S = 1_000
 LATE_S = 1_800
@@ -160,6 +164,7 @@ class Outcome:
 async def live(world: World, life: str, accidents: Accidents) -> Outcome:
     """Play a life with accidents, to its end."""
     sim, provider = world.sim, world.scripted
+    await sim.host.credits.grant(world.tenant.account, 1_000_000_000, key=f"for bot {len(sim.bots)}")
     bot = await sim.start(world.tenant, provider="scripted")
     provider_id = f"p{len(provider.records)}.{bot.id}"
     start_ms = sim.clock.now_ms()
@@ -224,7 +229,7 @@ PUNCTUALLY: dict[str, Outcome] = {}
 
 
 @pytest.mark.parametrize("life", LIVES)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=16, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(accidents=ACCIDENTS)
 async def test_every_order_ends_the_same(world: World, life: str, accidents: Accidents) -> None:
     """Webhooks in any order, number and loss, records read at any time and noted late: one row, one set of books."""
@@ -256,3 +261,80 @@ async def test_a_message_is_not_sent_before_what_it_announces(world: World) -> N
         ("transcript.done", True, True),
         ("bot.done", True, True),
     ] == seen
+
+
+async def test_a_record_is_judged_by_when_it_was_read(world: World) -> None:
+    """A host that read in time and could only write after the deadline has not seen that the transcript is missing."""
+    bot = await world.sim.start(world.tenant, provider="scripted")
+    start_ms = world.sim.clock.now_ms()
+    whole = transcript_just_in_time(start_ms)
+    deadline_ms = start_ms + (47 + LATE_S) * S
+    world.sim.clock.set(deadline_ms)
+    await world.sim.host.store.write(
+        NoteRecord(
+            account=world.tenant.account,
+            app=world.tenant.app.id,
+            bot=bot.id,
+            record=visible(whole, deadline_ms - S),
+            read_ms=deadline_ms - S,
+            artifact_wait_ms=LATE_S * S,
+            cost_nano_usd_per_hour=0,
+        )
+    )
+    world.scripted.records[f"p1.{bot.id}"] = whole
+    await world.sim.run()
+
+    assert {"recording", "transcription"} == {line for _, line in await world.charged()}
+    assert "transcript.done" in world.inbox.events(bot.id)
+
+
+async def test_two_hosts_that_note_the_same_record(world: World, clock: ManualClock) -> None:
+    """However many hosts learn of the same facts at once, each message is owed once and each line charged once."""
+    bot = await world.sim.start(world.tenant, provider="scripted")
+    start_ms = clock.now_ms()
+    clock.advance(seconds=3_600)
+    command = NoteRecord(
+        account=world.tenant.account,
+        app=world.tenant.app.id,
+        bot=bot.id,
+        record=happy(start_ms),
+        read_ms=clock.now_ms(),
+        artifact_wait_ms=LATE_S * S,
+        cost_nano_usd_per_hour=0,
+    )
+    other = await open_store(world.sim.settings.database, clock=clock)
+    try:
+        async with anyio.create_task_group() as tasks:
+            for store in [world.sim.host.store, other] * 10:
+                tasks.start_soon(store.write, command)
+    finally:
+        await other.aclose()
+
+    deliveries = await world.sim.host.webhooks.deliveries(world.tenant.app.id)
+    events = sorted(one.message.event for one in deliveries)
+    assert ["bot.done", "bot.in_call_recording", "recording.done", "transcript.done"] == events
+    assert {(bot.id, "recording"): (44, 7_333_333), (bot.id, "transcription"): (44, 2_200_000)} == await world.charged()
+    assert [] == await verify(world.sim.host.store)
+
+
+async def test_fresh_links_do_not_hide_what_has_come_since(world: World) -> None:
+    """A GET that mints links from a record read before the transcript came must not take the transcript's link away."""
+    bot = await world.sim.start(world.tenant, provider="scripted")
+    start_ms, provider_id = world.sim.clock.now_ms(), f"p1.{bot.id}"
+    whole = replace(happy(start_ms), urls_expire_ms=start_ms + 7_200 * S)
+    read = world.scripted.read
+    world.scripted.records[provider_id] = replace(visible(whole, start_ms + 52 * S), urls_expire_ms=start_ms + 61 * S)
+    await world.sim.run(for_s=62)
+
+    async def slow(provider_id: str) -> BotRecord:
+        seen = await read(provider_id)
+        world.scripted.records[provider_id] = whole
+        world.scripted.read = read  # type: ignore[method-assign]
+        await world.sim.host.store.write(LookNow(account=world.tenant.account, bot=bot.id))
+        await world.sim.do_due()
+        return seen
+
+    world.scripted.read = slow  # type: ignore[method-assign]
+    await world.sim.get(world.tenant, bot.id)
+
+    assert "https://media.example/t" == (await world.sim.get(world.tenant, bot.id)).transcript_url

@@ -309,3 +309,20 @@ async def test_a_late_artifact_fills_its_url(world: World) -> None:
     assert "https://media.example/t" == (await world.sim.get(world.tenant, bot.id)).transcript_url
     assert before == (await world.charged(), list(world.inbox.attempts))
     await world.check_quiet()
+
+
+async def test_a_provider_that_changes_its_mind(world: World) -> None:
+    """What was told as failed and waived stays so; what came of it after all is only shown."""
+    bot = await told(broke_down_in_the_call)(world)
+    before = (await world.charged(), list(world.inbox.attempts))
+    provider_id = f"p1.{bot.id}"
+    came = await world.scripted.read(provider_id)
+    fact = came.recordings[0]
+    mended = recording(fact.started_ms, fact.completed_ms, fact.media, artifact("t", updated_ms=fact.completed_ms + 1))
+    world.scripted.records[provider_id] = BotRecord(steps=came.steps, recordings=[mended])
+    await world.sim.host.inbound.receive("scripted", {"signature": "right"}, f"e1|x|{provider_id}|".encode())
+    await world.sim.run()
+
+    assert "https://media.example/t" == (await world.sim.get(world.tenant, bot.id)).transcript_url
+    assert before == (await world.charged(), list(world.inbox.attempts))
+    await world.check_quiet()

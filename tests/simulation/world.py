@@ -11,14 +11,14 @@ grow. I17: what was answered survives a crash. I19: two writers equal some seria
 import asyncio
 import hashlib
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
-from itertools import count, permutations
+from contextlib import AsyncExitStack
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from tests.contract.engines import SQLITE, Engine
 from tests.simulation.books import Books, same_rows
 
 from ctxhost.clock import ManualClock
@@ -26,9 +26,8 @@ from ctxhost.errors import CtxhostError, InsufficientCredits, InvalidRequest, Le
 from ctxhost.ledger.commands import OpenAccount, Tick
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.ledger.verify import verify
-from ctxhost.store import Query
+from ctxhost.store import Query, Store
 from ctxhost.store.rows import Account, Entry, Lease
-from ctxhost.store.sqlite import SqliteStore
 
 START_MS = 1_798_675_200_000  # 2026-12-31T00:00:00Z: a month ends soon
 HOSTS = 2
@@ -38,35 +37,37 @@ Rows = dict[str, dict[str, dict[str, Any]]]
 
 
 class World:
-    def __init__(self, *, watch: bool = False) -> None:
+    def __init__(self, engine: Engine = SQLITE, *, watch: bool = False) -> None:
         self.clock = ManualClock(START_MS)
         self.books = Books()
         self.trace = hashlib.sha256()
         self._watch = watch
-        self._folder = Path(tempfile.mkdtemp(prefix="ctxhost-world-"))
-        self._copies = count(1)
-        self._path = self._folder / "0.db"
-        self._stores: list[SqliteStore] = []
+        self._engine = engine
+        self._folders = Path(tempfile.mkdtemp(prefix="ctxhost-world-"))
+        self._folder = self._new_folder()
+        self._opened = AsyncExitStack()
+        self._stores: list[Store] = []
         self._rows: Rows = {"account": {}, "lease": {}, "entry": {}}
 
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._folders))
+
     async def open(self) -> None:
-        self._stores = [SqliteStore(self._path, clock=self.clock) for _ in range(HOSTS)]
+        hosts = [self._engine.open(self._folder, self.clock) for _ in range(HOSTS)]
+        self._stores = [await self._opened.enter_async_context(host) for host in hosts]
 
     async def close(self) -> None:
         """Everything must still verify when the last host has gone."""
         findings = await verify(self._stores[0])
-        await self._close_stores()
+        await self._opened.aclose()
         assert [] == findings
-        self._check_file()
+        self._engine.check(self._folder)
 
     async def abandon(self) -> None:
         """Leave nothing behind, whatever happened."""
-        await self._close_stores()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    async def _close_stores(self) -> None:
-        for store in self._stores:
-            await store.aclose()
+        await self._opened.aclose()
+        self._engine.discard(self._folder)
+        shutil.rmtree(self._folders, ignore_errors=True)
 
     def jump(self, ms: int) -> None:
         self.clock.advance(ms=ms)
@@ -108,13 +109,10 @@ class World:
 
     async def restart(self, *, crash: bool) -> None:
         """All hosts stop and start again; a crash leaves them only what is on disk. I17, I20."""
-        if crash:
-            copy = self._folder / f"{next(self._copies)}.db"
-            for suffix in ("", "-wal"):
-                shutil.copyfile(f"{self._path}{suffix}", f"{copy}{suffix}")
-        await self._close_stores()
-        self._path = copy if crash else self._path
-        self._check_file()
+        folder = self._engine.crash(self._folder, self._new_folder()) if crash else self._folder
+        await self._opened.aclose()
+        self._folder = folder
+        self._engine.check(self._folder)
         await self.open()
         self._note("restart", crash)
         await self._check(only=set())
@@ -147,8 +145,9 @@ class World:
 
     async def _read(self) -> Rows:
         rows: Rows = {}
+        place = self._engine.place_of_row
         for table, row in (("account", Account), ("lease", Lease), ("entry", Entry)):
-            sql = f"select {', '.join(row._fields)} from {table} where id <> '' order by rowid"
+            sql = f"select {', '.join(row._fields)} from {table} where id <> '' order by {place}"
             found = await self._stores[-1].read(Query(sql, list))
             rows[table] = {values[0]: dict(zip(row._fields, values, strict=True)) for values in found}
         return rows
@@ -171,11 +170,6 @@ class World:
             for row in table.values():
                 numbers = [value for value in row.values() if not isinstance(value, str)]
                 assert all(type(number) is int and -LIMIT <= number <= LIMIT for number in numbers)  # I20
-
-    def _check_file(self) -> None:
-        with closing(sqlite3.connect(self._path)) as db:
-            assert [("ok",)] == db.execute("pragma integrity_check").fetchall()  # I20
-            assert [] == db.execute("pragma foreign_key_check").fetchall()  # I20
 
 
 def refusal_facts(error: Exception) -> tuple[object, ...]:
@@ -233,9 +227,9 @@ def check_history(before: Rows, now: Rows, *, only: set[str]) -> None:
         assert lease["state"] == "open" or lease["state"] == now["lease"][lease_id]["state"]  # I10
 
 
-async def furnished(*, watch: bool = False) -> World:
+async def furnished(engine: Engine = SQLITE, *, watch: bool = False) -> World:
     """A world with two accounts: one prepaid, one with an allowance and an overdraft."""
-    world = World(watch=watch)
+    world = World(engine, watch=watch)
     await world.open()
     await world.do(OpenAccount(account="prepaid", owner="ann"))
     await world.do(OpenAccount(account="monthly", owner="bob", monthly_allowance=60, floor=-20))

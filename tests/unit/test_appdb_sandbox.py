@@ -1,4 +1,4 @@
-"""The sandbox's functions, against a real database and a hand-written platform."""
+"""The sandbox's functions, against a real database of either engine and a hand-written platform."""
 
 import base64
 import hashlib
@@ -14,10 +14,11 @@ import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
+from tests.appdbs import ENGINES, app_names, open_apps
 
 from ctxhost.clock import ManualClock
 from ctxhost.errors import InsufficientCredits
-from ctxhost.functions.appdb import AppDatabase, AppDatabases
+from ctxhost.functions.appdb import AppDatabase
 from ctxhost.functions.loader import Handler, load_handler
 from ctxhost.functions.schema import load_schema
 
@@ -65,14 +66,14 @@ def platform() -> Platform:
     return Platform()
 
 
-@pytest.fixture
-async def ctx(tmp_path: Path, platform: Platform) -> AsyncIterator[Ctx]:
-    databases = AppDatabases(tmp_path, clock=ManualClock())
-    db = databases.open("app_0123456789abcdef")
-    await db.apply_schema(load_schema(SANDBOX / "schema.json"))
-    async with httpx.AsyncClient(transport=httpx.MockTransport(platform.http)) as client:
-        yield Ctx(db, SimpleNamespace(meetings=platform), client, ENV)
-    await databases.aclose()
+@pytest.fixture(params=ENGINES)
+async def ctx(request: pytest.FixtureRequest, tmp_path: Path, platform: Platform) -> AsyncIterator[Ctx]:
+    with app_names() as (name,):
+        async with open_apps(request.param, tmp_path, ManualClock()) as databases:
+            db = databases.open(name)
+            await db.apply_schema(load_schema(SANDBOX / "schema.json"))
+            async with httpx.AsyncClient(transport=httpx.MockTransport(platform.http)) as client:
+                yield Ctx(db, SimpleNamespace(meetings=platform), client, ENV)
 
 
 def function(name: str) -> Handler:

@@ -16,6 +16,7 @@ from ctxhost.functions.sql import translate
         pytest.param("SELECT $2, $1, $2", "select :p2, :p1, :p2", id="any-order-and-repeated"),
         pytest.param("SELECT '$1', 'it''s $2', $1", "select '$1', 'it''s $2', :p1", id="not-in-strings"),
         pytest.param("SELECT 1 -- $1\n, $1", "select 1, :p1", id="not-in-line-comments"),
+        pytest.param("SELECT 1 -- $1\r, $2", "select 1, :p2", id="line-comments-end-with-any-line"),
         pytest.param("SELECT /* $1 /* $2 */ $3 */ $1", "select :p1", id="not-in-nested-comments"),
         pytest.param('SELECT "a$1", "b""c`d"', 'select `a$1`, `b"c``d`', id="not-in-names"),
         pytest.param("SELECT $$it's $1$$, $t$ $$ $t$", "select 'it''s $1', ' $$ '", id="dollar-strings"),

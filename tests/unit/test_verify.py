@@ -1,19 +1,20 @@
 """`verify` finds each way in which the books can be wrong, and nothing in books that are right."""
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
+from tests.contract.engines import Engine
 
 from ctxhost.clock import ManualClock
 from ctxhost.ledger.commands import Charge, Refund, Release, Reserve, Waive
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.ledger.verify import verify
-from ctxhost.store.sqlite import SqliteStore
+from ctxhost.store import Store
 
 
-async def keep_books(store: SqliteStore) -> None:
+async def keep_books(store: Store) -> None:
     """An account with every kind of entry, and a lease in every state."""
     ledger = Ledger(store)
     await ledger.open_account("me", account="acct", monthly_allowance=50)
@@ -40,7 +41,7 @@ async def keep_books(store: SqliteStore) -> None:
     await store.write(Refund(account="acct", charge="closed/recording", amount=40))
 
 
-async def test_right_books_have_no_findings(store: SqliteStore, clock: ManualClock) -> None:
+async def test_right_books_have_no_findings(store: Store, clock: ManualClock) -> None:
     """Nothing is found in an empty database, in a busy one, or after its holds were given up."""
     assert [] == await verify(store)
     await keep_books(store)
@@ -71,18 +72,19 @@ async def test_right_books_have_no_findings(store: SqliteStore, clock: ManualClo
         ("insert into bot_tally values ('acct', 'acct', 0, 1)", "counted as waiting and live are 0 and 1"),
     ],
 )
-async def test_a_forgery_is_found(store: SqliteStore, tmp_path: Path, forgery: str, finding: str) -> None:
+async def test_a_forgery_is_found(engine: Engine, store: Store, tmp_path: Path, forgery: str, finding: str) -> None:
     """A row that was changed behind the ledger's back is named, with its account."""
     await keep_books(store)
-    with closing(sqlite3.connect(tmp_path / "ctxhost.db")) as db, db:
-        assert 1 == db.execute(forgery).rowcount
+    assert 1 == engine.execute(tmp_path, forgery)
 
     findings = [found for found in await verify(store) if finding in found.what]
     assert ["acct"] == [found.account for found in findings]
 
 
-async def test_a_lease_that_holds_after_its_end_cannot_even_be_forged(store: SqliteStore, tmp_path: Path) -> None:
+async def test_a_lease_that_holds_after_its_end_cannot_even_be_forged(
+    engine: Engine, store: Store, tmp_path: Path
+) -> None:
     """The schema itself refuses what the rules forbid."""
     await keep_books(store)
-    with closing(sqlite3.connect(tmp_path / "ctxhost.db")) as db, pytest.raises(sqlite3.IntegrityError):
-        db.execute("update lease set held = 1 where id = 'closed'")
+    with pytest.raises((sqlite3.IntegrityError, psycopg.IntegrityError)):
+        engine.execute(tmp_path, "update lease set held = 1 where id = 'closed'")

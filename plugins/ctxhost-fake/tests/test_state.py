@@ -25,7 +25,7 @@ from ctxhost_fake.state import State
 async def main():
     state = State(Path(sys.argv[1]))
     for n in range(100_000):
-        await state.add(Birth(id=f"p-{n}", bot=f"b-{n}", app="a", attempt=1, born_ms=n, join_at_ms=None, script="happy",
+        state.add(Birth(id=f"p-{n}", bot=f"b-{n}", app="a", attempt=1, born_ms=n, join_at_ms=None, script="happy",
             webhooks=(), seed=0, speed=1, recording="mp4", transcript=True, timeouts_s={}, metadata={}))
         print(f"p-{n}", flush=True)
 

@@ -28,6 +28,7 @@ async def test_a_bot_is_made(stand: Any, asked: Ask) -> None:
         "bb_bot_id": asked().bot,
         "bb_app_id": "app_1",
         "meeting": "m-9001",
+        "bb_recording": "mp4",
         "bb_transcribe": "recallai_async",
     } == told
 
@@ -193,12 +194,23 @@ async def test_an_overload_until_the_deadline_is_an_unknown_outcome(stand: Any, 
 
 
 @pytest.mark.parametrize("status", [401, 429])
-async def test_a_refusal_after_a_silence_is_an_unknown_outcome(stand: Any, asked: Ask, status: int) -> None:
+@pytest.mark.parametrize(
+    "lost", [httpx.Response(502), httpx.ReadTimeout("late"), httpx.RemoteProtocolError("cut")], ids=str
+)
+async def test_a_refusal_after_a_silence_is_an_unknown_outcome(stand: Any, asked: Ask, lost: Any, status: int) -> None:
     """What is judged before the key is looked at says nothing about the call before."""
     # The emulator would give the kept answer again; here the front judges first.
-    provider = stand.answering(httpx.Response(502), *[httpx.Response(status) for _ in range(40)])
+    provider = stand.answering(lost, *[httpx.Response(status) for _ in range(40)])
     with pytest.raises(ProviderTimeout):
         await provider.create(asked())
+
+
+async def test_a_silence_is_remembered(stand: Any, asked: Ask) -> None:
+    """Asked again later and then refused for other reasons, it is still not known whether there is a bot."""
+    provider = stand.answering(*[httpx.ReadTimeout("late") for _ in range(5)], httpx.Response(429), create_deadline_s=9)
+    for _ in range(2):
+        with pytest.raises(ProviderTimeout):
+            await provider.create(asked())
 
 
 @pytest.mark.parametrize(
@@ -210,7 +222,7 @@ async def test_a_refusal_after_a_silence_is_an_unknown_outcome(stand: Any, asked
         pytest.param(b'{"id": "../../x"}', id="path"),
         pytest.param(b'{"id": "\\ud800"}', id="surrogate"),
         pytest.param(b"[" * 100_000, id="deep"),
-        pytest.param(b" " * (8 * 1024 * 1024 + 1), id="huge"),
+        pytest.param(b'{"id": "b-1"}' + b" " * (8 * 1024 * 1024), id="huge"),
     ],
 )
 async def test_success_that_cannot_be_read_is_an_unknown_outcome(stand: Any, asked: Ask, content: bytes) -> None:

@@ -1,12 +1,18 @@
 """The emulator answers as the documents say; and refuses what they do not know."""
 
 import copy
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import anyio
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from ctxhost_recall.emulator import STORIES, STORY_KEY, depleted, events_of, overloaded, silent
+from ctxhost_recall.emulator import STORIES, STORY_KEY, depleted, events_of, overloaded, serve, silent
 from ctxhost_recall.emulator.checks import BadFields, bot_in, transcript_in
 
 Fixture = Callable[[str], Any]
@@ -158,11 +164,9 @@ async def test_a_transcript_looks_like_the_published_one(stand: Any, fixture: Fi
 
 
 def _shape(value: Any) -> Any:
-    return (
-        {key: _shape(inner) for key, inner in value.items() if key != "metadata"}
-        if isinstance(value, dict)
-        else type(value)
-    )
+    if not isinstance(value, dict):
+        return type(value)
+    return {key: _shape(inner) for key, inner in value.items() if key != "metadata"}
 
 
 @pytest.mark.parametrize("number", ["05", "06", "07"])
@@ -170,11 +174,9 @@ async def test_webhooks_look_like_the_published_ones(stand: Any, fixture: Fixtur
     """Every kind that both know has the same shape, and the same form of times."""
     stories = ("happy", "fatal", "not_permitted", "recording_failed", "transcript_failed")
     stand.emulator.tell(*(STORIES[name] for name in stories))
-    config = {"transcript": {"provider": {"meeting_captions": {}}}}
+    config: dict[str, Any] = {"transcript": {"provider": {"meeting_captions": {}}}}
     for _ in stories:
         await call(stand, "POST", "/bot/", {**MINIMAL, "recording_config": config})
-    import json
-
     ours = {}
     for bot in stand.emulator.bots.values():
         for event in events_of(stand.emulator.world, bot):
@@ -213,7 +215,7 @@ async def test_the_published_errors(stand: Any, fixture: Fixture, when: str, sta
         stand.clock.advance(seconds=3_600)
     if when == "ad-hoc pool empty":
         stand.emulator.fail("create", depleted())
-    answer = await {
+    ask: dict[str, Callable[[], Any]] = {
         "no credential": lambda: stand.http.get(f"{stand.url}/api/v1/bot/"),
         "bad key": lambda: call(stand, "GET", "/bot/", authorization="Token other"),
         "unknown bot id": lambda: call(stand, "GET", "/bot/none/"),
@@ -224,7 +226,8 @@ async def test_the_published_errors(stand: Any, fixture: Fixture, when: str, sta
         "WAF: GET with a body": lambda: call(stand, "GET", "/bot/", {}),
         "body field": lambda: call(stand, "POST", "/bot/", {}),
         "ad-hoc pool empty": lambda: call(stand, "POST", "/bot/", MINIMAL),
-    }[when]()
+    }
+    answer = await ask[when]()
 
     assert (status, code) == (answer.status_code, answer.json().get("code"))
     published = [error for error in fixture("12") if error["status"] == status and error["body"].get("code") == code]
@@ -274,13 +277,6 @@ async def test_a_5xx_that_took_effect(stand: Any) -> None:
 
 async def test_a_key_in_flight_is_409(stand: Any) -> None:
     """While the first call with it still runs."""
-    import anyio
-
-    stand.emulator.fail("create", silent())
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(call, stand, "POST", "/bot/", MINIMAL)
-        tasks.cancel_scope.cancel()
-    stand.emulator.faults.clear()
     stand.emulator.fail("create", silent())
 
     async def hang() -> None:
@@ -325,3 +321,78 @@ async def test_every_story_ends(stand: Any, name: str) -> None:
     assert sorted(change.at_ms for change in changes) == [change.at_ms for change in changes]
     assert 1 == len([change for change in changes if change.code in ("done", "fatal")])
     assert changes[-1].code in ("done", "fatal")
+
+
+class Host:
+    """Notes the webhooks that arrive, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str]]] = []
+        self.status = 200
+
+    async def take(self, request: Request) -> Response:
+        self.got.append((json.loads(await request.body())["event"], dict(request.headers)))
+        return Response(status_code=self.status)
+
+
+@pytest.fixture
+async def host(stand: Any) -> AsyncIterator[Host]:
+    host = Host()
+    async with serve(Starlette(routes=[Route("/hook", host.take, methods=["POST"])])) as url:
+        stand.emulator.send_webhooks_to(f"{url}/hook")
+        yield host
+        await stand.emulator.aclose()
+
+
+async def _tell_all(stand: Any) -> None:
+    while (due_ms := stand.emulator.next_event_ms()) is not None:
+        stand.clock.set(max(due_ms, stand.clock.now_ms()))
+        await stand.emulator.deliver_due()
+
+
+async def test_every_webhook_of_a_life(stand: Any, host: Host) -> None:
+    """Once each, in order of time, with what the recording leaves."""
+    await call(stand, "POST", "/bot/", MINIMAL)
+    await _tell_all(stand)
+    kinds = [kind for kind, _ in host.got]
+
+    steps = ["joining_call", "in_waiting_room", "in_call_not_recording", "in_call_recording", "call_ended", "done"]
+    assert [f"bot.{step}" for step in steps] == [kind for kind in kinds if kind.startswith("bot.")]
+    assert kinds.index("bot.call_ended") < kinds.index("recording.done") < kinds.index("bot.done")
+    assert {"video_mixed.done", "participant_events.done", "meeting_metadata.done"} <= set(kinds)
+    assert len(kinds) == len(set(kinds))
+
+
+async def test_a_webhook_is_repeated_until_it_is_taken(stand: Any, host: Host) -> None:
+    """After 5 s, 5 and 30 minutes and so on, under the same id, and then no more."""
+    await call(stand, "POST", "/bot/", MINIMAL)
+    host.status = 500
+    started_ms = stand.clock.now_ms()
+    await stand.emulator.deliver_due()
+    while (due_ms := stand.emulator.next_event_ms()) is not None:
+        stand.clock.set(due_ms)
+        await stand.emulator.deliver_due()
+
+    joining = [headers for kind, headers in host.got if kind == "bot.joining_call"]
+    assert 8 == len(joining)
+    assert 1 == len({headers["webhook-id"] for headers in joining})
+    after_s = [int(headers["webhook-timestamp"]) - started_ms // 1_000 for headers in joining]
+    assert [0, 5, 305, 2_105, 9_305, 27_305, 63_305, 99_305] == after_s
+
+
+async def test_accidents_on_the_way(stand: Any, host: Host) -> None:
+    """Lost, doubled, turned around, and under Svix's names with two signatures."""
+    knobs = stand.emulator.webhooks
+    knobs.copies, knobs.order, knobs.family = 2, "newest first", "svix"
+    knobs.old_secrets = ["whsec_" + "A" * 40]
+    await call(stand, "POST", "/bot/", MINIMAL)
+    stand.clock.advance(seconds=40)
+    await stand.emulator.deliver_due()
+
+    steps = ["in_call_recording", "in_call_not_recording", "in_waiting_room", "joining_call"]
+    assert [f"bot.{step}" for step in steps for _ in range(2)] == [k for k, _ in host.got if k.startswith("bot.")]
+    assert 2 == len(host.got[0][1]["svix-signature"].split(" "))
+    knobs.lost = True
+    before = len(host.got)
+    await _tell_all(stand)
+    assert before == len(host.got)

@@ -60,6 +60,18 @@ async def test_a_link_is_fresh_for_as_long_as_it_says(stand: Any, asked: Ask) ->
     assert 200 == (await stand.http.get((await provider.read(bot)).recordings[0].media.url)).status_code
 
 
+async def test_done_without_a_link_is_not_done(stand: Any, asked: Ask) -> None:
+    """Nobody is told of an artifact that cannot be downloaded yet."""
+    provider, bot = await make(stand, asked, transcript=False)
+    stand.clock.advance(seconds=HAPPY_S + 4)
+    stand.emulator.shapes.links_are_late = True
+    early = await provider.read(bot)
+    stand.emulator.shapes.links_are_late = False
+
+    assert ("processing", 0) == (early.recordings[0].media.state, early.urls_expire_ms)
+    assert "done" == (await provider.read(bot)).recordings[0].media.state
+
+
 async def test_a_transcript_is_asked_for_once(stand: Any, asked: Ask) -> None:
     """However often and by however many it is read: one wish, under the recording's id."""
     provider, bot = await make(stand, asked)
@@ -321,12 +333,12 @@ async def test_a_filter_that_is_not_obeyed(stand: Any, asked: Ask) -> None:
 
 async def test_the_next_page_is_asked_of_the_same_address(stand: Any) -> None:
     """A link to somewhere else does not carry the key there."""
-    page = {"next": "https://evil.test/api/v1/bot/?page=2", "results": []}
+    page: dict[str, Any] = {"next": "https://evil.test/api/v1/bot/?page=2", "results": []}
     asked: list[httpx.URL] = []
 
     def handle(request: httpx.Request) -> httpx.Response:
         asked.append(request.url)
-        body = page if len(asked) == 1 else {"next": None, "results": []}
+        body = page if len(asked) == 1 else {**page, "next": None}
         return httpx.Response(200, stream=httpx.Response(200, json=body).stream)
 
     provider = stand.open(http=httpx.AsyncClient(transport=httpx.MockTransport(handle)))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from ctxhost.meetings import lifecycle
 from ctxhost.meetings.provider import Artifact, BotRecord, End, Phase
 from ctxhost.store.rows import Bot
+from ctxhost_recall.fields import Malformed, moment
 from ctxhost_recall.reasons import END_OF, end_of_call
-from ctxhost_recall.records import URL_LIFE_MS, Malformed, moment, read_bot, to_record
+from ctxhost_recall.records import URL_LIFE_MS, read_bot, to_record
 
 Fixture = Callable[[str], Any]
 
@@ -37,7 +38,7 @@ def with_history(*entries: tuple[str, str | None], recordings: Any = ()) -> dict
         {"code": code, "sub_code": sub_code, "message": None, "created_at": f"2026-11-02T10:{n:02}:00Z"}
         for n, (code, sub_code) in enumerate(entries)
     ]
-    config = {"video_mixed_mp4": {"metadata": {}}}
+    config: dict[str, Any] = {"video_mixed_mp4": {"metadata": {}}}
     return {"id": "b-1", "status_changes": changes, "recordings": list(recordings), "recording_config": config}
 
 
@@ -204,6 +205,32 @@ def test_two_recordings() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("noted", "config", "is_recorded"),
+    [
+        pytest.param("mp4", None, True, id="noted-without-an-echo"),
+        pytest.param("off", {"video_mixed_mp4": {}}, False, id="noted-against-the-echo"),
+        pytest.param(None, {"video_mixed_mp4": {}}, True, id="echoed"),
+        pytest.param(None, {"video_mixed_mp4": None}, False, id="echoed-off"),
+        pytest.param(None, None, True, id="neither"),
+    ],
+)
+def test_what_the_bot_was_to_record(noted: str | None, config: Any, is_recorded: bool) -> None:
+    """Our own note counts, then Recall's echo; without either it is taken for recorded, so that nothing is waived."""
+    body = with_history(("in_call_recording", None), recordings=[session(5)])
+    body |= {"recording_config": config, "metadata": None if noted is None else {"bb_recording": noted}}
+
+    assert is_recorded == bool(record_of(body).recordings)
+
+
+def test_a_recording_that_never_began() -> None:
+    """Its length would be billed: without a beginning there is none."""
+    broken = {**session(5), "started_at": None, "created_at": None}
+
+    with pytest.raises(Malformed):
+        record_of(with_history(("in_call_recording", None), recordings=[broken]))
+
+
 def test_recording_off(fixture: Fixture) -> None:
     """The host sees no recording, only the call and the bot's own transcript."""
     body = fixture("03")
@@ -260,7 +287,9 @@ def test_every_order_ends_in_the_same_verdict(order: tuple[str, ...], fixture: F
         record = record_of(_grown(finished, known), now_ms=DONE_MS + 30_000)
         return lifecycle.judge(bot, record, now_ms=DONE_MS + 30_000, artifact_wait_ms=1_800_000)
 
-    bot, charges, told = _bot_row(), {}, set()
+    bot = _bot_row()
+    charges: dict[str, int] = {}
+    told: set[str] = set()
     for n in range(1, 5):
         for _ in range(2):
             verdict = judge(bot, set(order[:n]))

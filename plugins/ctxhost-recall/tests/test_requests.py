@@ -33,6 +33,7 @@ def test_a_recorded_bot(asked: Ask) -> None:
             "meeting": "m-9001",
             "bb_bot_id": asked().bot,
             "bb_app_id": "app_1",
+            "bb_recording": "mp4",
             "bb_transcribe": "recallai_async",
         },
         "recording_config": {
@@ -81,7 +82,7 @@ def test_how_it_is_transcribed(asked: Ask, recording: str, setting: str, provide
     transcript = body["recording_config"]["transcript"]
 
     assert provider == (transcript and transcript["provider"])
-    assert afterwards == ("bb_transcribe" in body["metadata"])
+    assert afterwards == (transcript is None) == (body["metadata"]["bb_transcribe"] == "recallai_async")
 
 
 def test_no_transcript_is_asked_for(asked: Ask) -> None:

@@ -103,7 +103,8 @@ async def test_without_a_secret_nothing_is_taken(stand: Any) -> None:
     provider = stand.open(webhook_secret=None)
     headers, content = signed({"event": "bot.done"}, secrets=(stand.emulator.webhook_secret,))
 
-    for given in (headers, {}):
+    none: dict[str, str] = {}
+    for given in (headers, none):
         with pytest.raises(BadWebhook):
             provider.verify(given, content, now_ms=NOW_MS)
 

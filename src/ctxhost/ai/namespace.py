@@ -112,7 +112,7 @@ class MeetingsNamespace:
         """US dollars that a session of this length costs. Raises `InvalidRequest`."""
         self._meetings.require_provider()
         asked = [("durationMinutes", str(duration_minutes)), ("transcript", "true" if transcript else "false")]
-        return Decimal(self._meetings.estimate(parse_estimate(asked))) / NANO_PER_USD
+        return Decimal(self._meetings.estimate(parse_estimate(asked), app=self._app.id)) / NANO_PER_USD
 
     async def usage(self) -> Sequence[UsageRow]:
         """The last 100 charges of this app's bots, newest first."""

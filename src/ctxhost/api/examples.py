@@ -18,6 +18,15 @@ BOT: Final[dict[str, Any]] = {
     "provider": "recall",
     "createdAt": "2026-06-11T19:17:51.204Z",
 }
+
+NEW_BOT: Final[dict[str, Any]] = BOT | {
+    "status": "joining",
+    "startedAt": None,
+    "completedAt": None,
+    "durationSeconds": None,
+    "recordingUrl": None,
+    "transcriptUrl": None,
+}
 EVENTS: Final = {
     "events": [
         {"event": "bot.in_call_recording", "subCode": None, "at": "2026-06-11T19:18:03.000Z"},

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from ctxhost.ai.namespace import usage_row
 from ctxhost.api import models
 from ctxhost.api.auth import HostCall, HostOperation
-from ctxhost.api.examples import BOT, EVENTS, USAGE
+from ctxhost.api.examples import BOT, EVENTS, NEW_BOT, USAGE
 from ctxhost.api.problems import json_response
 from ctxhost.api.routing import Answer, HeaderParam, Operation
 from ctxhost.clock import rfc3339
@@ -97,7 +97,8 @@ async def stop(call: HostCall) -> Response:
 
 
 async def estimate(call: HostCall) -> Response:
-    return json_response({"usd": usd_number(call.host.meetings.estimate(parse_estimate(call.query())))})
+    asked = parse_estimate(call.query())
+    return json_response({"usd": usd_number(call.host.meetings.estimate(asked, app=call.caller.app.id))})
 
 
 async def usage(call: HostCall) -> Response:
@@ -149,7 +150,7 @@ OPERATIONS: Final[list[HostOperation]] = [
         summary="Send a bot into a meeting",
         description="Holds credit for the first five minutes, then sends the bot. It is `joining` when this answers.",
         tag="meetings",
-        answers={200: Answer(description="The bot.", model=models.MeetingBot, example=BOT)},
+        answers={200: Answer(description="The bot.", model=models.MeetingBot, example=NEW_BOT)},
         body=StartBot,
         body_example={"meetingUrl": "https://zoom.us/j/1234567890", "botName": "Acme Notetaker"},
         headers=[_IDEMPOTENCY_KEY],

@@ -11,7 +11,7 @@ import click
 from ctxhost.cli.common import database_option, json_option, key_ring, load_settings, open_store, run, with_tenants
 from ctxhost.cli.output import moment, print_facts, print_rows
 from ctxhost.clock import WallClock
-from ctxhost.functions.appdb import AppDatabases
+from ctxhost.functions.appdb import open_databases
 from ctxhost.functions.manifest import PLATFORM_ENV, load_manifest
 from ctxhost.functions.registry import Deployment, read_folder
 from ctxhost.settings import Settings
@@ -42,7 +42,7 @@ def apps() -> None:
 @click.option("--folder", type=FOLDER, help="Deploy this folder at once.")
 @database_option
 def create(
-    account: str, name: str, app_id: str | None, subdomain: str | None, folder: Path | None, database: Path | None
+    account: str, name: str, app_id: str | None, subdomain: str | None, folder: Path | None, database: Path | str | None
 ) -> None:
     """Make the app NAME, which ACCOUNT owns and pays for.
 
@@ -68,7 +68,7 @@ def create(
 @click.option("--account", help="Only those of one account.")
 @json_option
 @database_option
-def list_apps(account: str | None, as_json: bool, database: Path | None) -> None:
+def list_apps(account: str | None, as_json: bool, database: Path | str | None) -> None:
     """Every app, oldest first.
 
     \b
@@ -97,7 +97,7 @@ def list_apps(account: str | None, as_json: bool, database: Path | None) -> None
 @click.argument("app")
 @click.argument("folder", type=FOLDER)
 @database_option
-def deploy(app: str, folder: Path, database: Path | None) -> None:
+def deploy(app: str, folder: Path, database: Path | str | None) -> None:
     """Serve APP from FOLDER: its ctxhost.toml, schema.json and functions are checked, its database is brought along.
 
     A host that is running serves it after `kill -HUP <its pid>`, or after a restart.
@@ -129,7 +129,7 @@ def env() -> None:
 @click.argument("value", required=False)
 @click.option("--function", default="", help="Only for this function.")
 @database_option
-def env_set(app: str, name: str, value: str | None, function: str, database: Path | None) -> None:
+def env_set(app: str, name: str, value: str | None, function: str, database: Path | str | None) -> None:
     """Give the functions of APP a value. VALUE left out is asked for, or read from a pipe.
 
     \b
@@ -151,7 +151,7 @@ def env_set(app: str, name: str, value: str | None, function: str, database: Pat
 @click.argument("app")
 @json_option
 @database_option
-def env_list(app: str, as_json: bool, database: Path | None) -> None:
+def env_list(app: str, as_json: bool, database: Path | str | None) -> None:
     """The names of the values of APP; never the values.
 
     \b
@@ -174,7 +174,7 @@ def env_list(app: str, as_json: bool, database: Path | None) -> None:
 @click.argument("name")
 @click.option("--function", default="", help="The one that was set for this function.")
 @database_option
-def env_delete(app: str, name: str, function: str, database: Path | None) -> None:
+def env_delete(app: str, name: str, function: str, database: Path | str | None) -> None:
     """Forget a value of APP.
 
     \b
@@ -193,7 +193,7 @@ def env_delete(app: str, name: str, function: str, database: Path | None) -> Non
     click.echo(f"{_place(name, function)} is forgotten.")
 
 
-def _with_apps(database: Path | None, work: Callable[[Settings, Tenants], Awaitable[T]]) -> T:
+def _with_apps(database: Path | str | None, work: Callable[[Settings, Tenants], Awaitable[T]]) -> T:
     async def opened() -> T:
         settings = load_settings(database=database)
         ring = key_ring(settings)
@@ -207,7 +207,9 @@ async def _deploy(settings: Settings, tenants: Tenants, app: App, folder: Path) 
     """Check everything first; the folder is noted only when it can be served."""
     deployment = await read_folder(app.id, folder)
     if deployment.schema is not None:
-        databases = AppDatabases(settings.data_dir / "apps", clock=WallClock())
+        databases = await open_databases(
+            settings.apps_database, settings.data_dir / "apps", clock=WallClock(), ledger=settings.database
+        )
         try:
             await databases.open(await tenants.database_name(app)).apply_schema(deployment.schema)
         finally:

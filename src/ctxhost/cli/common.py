@@ -11,13 +11,12 @@ import click
 from pydantic import ValidationError
 from pydantic_settings import SettingsError as UnreadableSetting
 
-from ctxhost.clock import WallClock
 from ctxhost.errors import CtxhostError, SettingsError
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.money import parse_usd, usd_text
-from ctxhost.settings import Settings
+from ctxhost.settings import Settings, is_url
 from ctxhost.store import Store
-from ctxhost.store.sqlite import SqliteStore
+from ctxhost.store.open import open_store as open_any_store
 from ctxhost.tenants.secrets import KeyRing
 from ctxhost.tenants.service import Tenants
 
@@ -55,12 +54,21 @@ USD = Usd(minimum=0)
 POSITIVE_USD = Usd(minimum=1)
 
 
+class DatabaseName(click.ParamType[Path | str]):
+    """The path of a file, or a URL, which a path would spoil."""
+
+    name = "file or URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:
+        return value if isinstance(value, Path) or is_url(value) else Path(value)
+
+
 def database_option(command: Command) -> Command:
     """`--database`, for a command that opens it."""
     return click.option(
         "--database",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="The SQLite file.  [env: CTXHOST_DATABASE; default: ctxhost.db]",
+        type=DatabaseName(),
+        help="The SQLite file, or a postgresql:// URL.  [env: CTXHOST_DATABASE; default: ctxhost.db]",
     )(command)
 
 
@@ -134,26 +142,26 @@ def key_ring(settings: Settings) -> KeyRing:
 
 
 @contextlib.asynccontextmanager
-async def open_store(database: Path, *, create: bool = False) -> AsyncIterator[Store]:
+async def open_store(database: Path | str, *, create: bool = False) -> AsyncIterator[Store]:
     """The database alone: safe beside a host that is running on it.
 
     Raises:
         StoreError: it cannot be used.
         SettingsError: it is not there, and `create` is false.
     """
-    if not create and not await anyio.Path(database).exists():
+    if not create and not is_url(database) and not await anyio.Path(database).exists():
         raise SettingsError(
             f"There is no database at {database}. Name another with --database, or begin one with"
             " `ctxhost credits open-account`."
         )
-    store = SqliteStore(database, clock=WallClock())
+    store = await open_any_store(database, is_pooled=load_settings().database_pooled)
     try:
         yield store
     finally:
         await store.aclose()
 
 
-def with_ledger(database: Path | None, work: Callable[[Ledger], Awaitable[T]], *, create: bool = False) -> T:
+def with_ledger(database: Path | str | None, work: Callable[[Ledger], Awaitable[T]], *, create: bool = False) -> T:
     """Do something with the ledger of a database."""
 
     async def opened() -> T:
@@ -163,7 +171,7 @@ def with_ledger(database: Path | None, work: Callable[[Ledger], Awaitable[T]], *
     return run(opened)
 
 
-def with_tenants(database: Path | None, work: Callable[[Tenants], Awaitable[T]]) -> T:
+def with_tenants(database: Path | str | None, work: Callable[[Tenants], Awaitable[T]]) -> T:
     """Do something with the apps, keys and secrets of a database."""
 
     async def opened() -> T:

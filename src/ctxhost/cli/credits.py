@@ -52,7 +52,7 @@ def _account_id(_ctx: click.Context, _param: click.Parameter, value: str | None)
 @click.option("--overdraft", type=USD, default="0", metavar="USD", help="How far holds may go into debt.")
 @database_option
 def open_account(
-    owner: str, account: str | None, monthly_allowance: int, overdraft: int, database: Path | None
+    owner: str, account: str | None, monthly_allowance: int, overdraft: int, database: Path | str | None
 ) -> None:
     """Make an account for OWNER. The same id and terms again answer the same account.
 
@@ -73,7 +73,7 @@ def open_account(
 @credits_group.command("list")
 @json_option
 @database_option
-def list_accounts(as_json: bool, database: Path | None) -> None:
+def list_accounts(as_json: bool, database: Path | str | None) -> None:
     """Every account, oldest first.
 
     \b
@@ -97,7 +97,7 @@ def list_accounts(as_json: bool, database: Path | None) -> None:
 @click.argument("account")
 @json_option
 @database_option
-def show(account: str, as_json: bool, database: Path | None) -> None:
+def show(account: str, as_json: bool, database: Path | str | None) -> None:
     """What ACCOUNT owns, what is held, and for what.
 
     \b
@@ -130,7 +130,7 @@ def show(account: str, as_json: bool, database: Path | None) -> None:
 @key_option
 @click.option("--note", default="", help="Kept in the journal.")
 @database_option
-def grant(account: str, amount: int, key: str | None, note: str, database: Path | None) -> None:
+def grant(account: str, amount: int, key: str | None, note: str, database: Path | str | None) -> None:
     """Top up the credits of ACCOUNT.
 
     \b
@@ -147,7 +147,7 @@ def grant(account: str, amount: int, key: str | None, note: str, database: Path 
 @key_option
 @click.option("--note", required=True, help="Why; kept in the journal.")
 @database_option
-def adjust(account: str, amount: int, key: str | None, note: str, database: Path | None) -> None:
+def adjust(account: str, amount: int, key: str | None, note: str, database: Path | str | None) -> None:
     """Correct the credits of ACCOUNT, up or down.
 
     \b
@@ -166,7 +166,7 @@ def adjust(account: str, amount: int, key: str | None, note: str, database: Path
 @click.argument("amount", type=POSITIVE_USD, metavar="USD")
 @click.option("--note", default="", help="Kept in the journal.")
 @database_option
-def refund(account: str, charge: str, amount: int, note: str, database: Path | None) -> None:
+def refund(account: str, charge: str, amount: int, note: str, database: Path | str | None) -> None:
     """Return CHARGE, or a part of it, to the pools that paid it. A charge is refunded once.
 
     `ctxhost credits entries` shows the ids of charges.
@@ -183,7 +183,7 @@ def refund(account: str, charge: str, amount: int, note: str, database: Path | N
 @click.argument("amount", type=USD, metavar="USD")
 @click.option("--month", metavar="YYYY-MM", help="The running month, which is also the default.")
 @database_option
-def allowance(account: str, amount: int, month: str | None, database: Path | None) -> None:
+def allowance(account: str, amount: int, month: str | None, database: Path | str | None) -> None:
     """Set this month's allowance of ACCOUNT, once. `terms` sets that of the months to come.
 
     \b
@@ -209,7 +209,7 @@ def allowance(account: str, amount: int, month: str | None, database: Path | Non
 @click.option("--monthly-allowance", type=USD, metavar="USD", help="Given anew on the first of each month.")
 @click.option("--overdraft", type=USD, metavar="USD", help="How far holds may go into debt.")
 @database_option
-def terms(account: str, monthly_allowance: int | None, overdraft: int | None, database: Path | None) -> None:
+def terms(account: str, monthly_allowance: int | None, overdraft: int | None, database: Path | str | None) -> None:
     """Change the terms of ACCOUNT; what is left out stays.
 
     \b
@@ -241,7 +241,7 @@ def terms(account: str, monthly_allowance: int | None, overdraft: int | None, da
 @click.option("--before", type=click.IntRange(1), metavar="NR", help="Only entries before this number: the next page.")
 @json_option
 @database_option
-def entries(account: str, limit: int, before: int | None, as_json: bool, database: Path | None) -> None:
+def entries(account: str, limit: int, before: int | None, as_json: bool, database: Path | str | None) -> None:
     """The journal of ACCOUNT, newest first.
 
     \b

@@ -44,7 +44,7 @@ def create(
     scopes: tuple[str, ...],
     app: str,
     expires_in_days: int | None,
-    database: Path | None,
+    database: Path | str | None,
 ) -> None:
     """Make a service key of ACCOUNT. It is shown this once; the host keeps only its hash.
 
@@ -65,7 +65,7 @@ def create(
 @click.argument("account")
 @json_option
 @database_option
-def list_keys(account: str, as_json: bool, database: Path | None) -> None:
+def list_keys(account: str, as_json: bool, database: Path | str | None) -> None:
     """The keys of ACCOUNT, oldest first; only how each begins.
 
     \b
@@ -96,7 +96,7 @@ def list_keys(account: str, as_json: bool, database: Path | None) -> None:
 @click.argument("account")
 @click.argument("key")
 @database_option
-def revoke(account: str, key: str, database: Path | None) -> None:
+def revoke(account: str, key: str, database: Path | str | None) -> None:
     """End a key of ACCOUNT at once. KEY is the key itself, or how it begins as `list` shows it.
 
     \b

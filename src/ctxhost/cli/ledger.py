@@ -24,7 +24,7 @@ def ledger() -> None:
 @json_option
 @database_option
 @click.pass_context
-def verify(ctx: click.Context, as_json: bool, database: Path | None) -> None:
+def verify(ctx: click.Context, as_json: bool, database: Path | str | None) -> None:
     """Compute every balance again from the journal. Exit code 1 when anything does not add up.
 
     \b
@@ -47,7 +47,7 @@ def verify(ctx: click.Context, as_json: bool, database: Path | None) -> None:
 
 @ledger.command("sweep")
 @database_option
-def sweep(database: Path | None) -> None:
+def sweep(database: Path | str | None) -> None:
     """Return the holds whose time is over. A running host does it by itself; this is for one that does not run.
 
     \b

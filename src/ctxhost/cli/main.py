@@ -5,8 +5,10 @@ import click
 from ctxhost.cli.apps import apps
 from ctxhost.cli.credits import credits_group
 from ctxhost.cli.dev import dev
+from ctxhost.cli.doctor import doctor
 from ctxhost.cli.keys import keys
 from ctxhost.cli.ledger import ledger
+from ctxhost.cli.plugins import plugins
 from ctxhost.cli.sandbox import sandbox
 from ctxhost.cli.serve import serve
 
@@ -25,5 +27,5 @@ def main() -> None:
     """
 
 
-for command in (serve, dev, sandbox, apps, keys, credits_group, ledger):
+for command in (serve, dev, sandbox, apps, keys, credits_group, ledger, plugins, doctor):
     main.add_command(command)

@@ -37,7 +37,7 @@ PORT = 8787
 def serve(
     host: str,
     port: int,
-    database: Path | None,
+    database: Path | str | None,
     data_dir: Path | None,
     base_url: str | None,
     log_format: LogFormat,

@@ -1,7 +1,7 @@
-"""`ctx.db`: an app's own database, one SQLite file per app, far from the host's own.
+"""`ctx.db`: an app's own database, far from the host's own: one SQLite file per app, or a database of a PostgreSQL.
 
-The SQL is PostgreSQL's as far as `sql.py` says. Times are RFC 3339 text; `columns.py` says what comes back as bool or
-as parsed JSON. One app's queries run one after another; those of different apps run side by side.
+On SQLite the SQL is PostgreSQL's as far as `sql.py` says. Times are RFC 3339 text; `columns.py` says what comes back as
+bool or as parsed JSON. One app's queries run one after another; those of different apps run side by side.
 """
 
 import json
@@ -13,19 +13,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from ctxhost.clock import Clock
+from ctxhost.errors import SettingsError
 from ctxhost.functions.appfile import AppFile, AppLimits, QueryResult
 from ctxhost.functions.queryerror import QueryError
 from ctxhost.functions.schema import Schema
-from ctxhost.functions.sql import translate
+from ctxhost.functions.sql import Statement, translate
 from ctxhost.functions.sqltokens import is_text
 
-__all__ = ["AppDatabase", "AppDatabases", "AppLimits", "QueryError", "QueryResult"]
+__all__ = ["AppDatabase", "AppDatabases", "AppLimits", "Databases", "QueryError", "QueryResult", "open_databases"]
 
 T = TypeVar("T")
 
@@ -33,10 +34,32 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _INT64: Final = range(-(2**63), 2**63)
 
 
-class AppDatabase:
-    """One app's database. Cheap to make; the file is opened on first use."""
+class Databases(Protocol):
+    """Every app's database, on one engine."""
 
-    def __init__(self, name: str, databases: "AppDatabases") -> None:
+    def open(self, name: str) -> "AppDatabase":
+        """The database of this name (16 to 128 letters, digits, `_`, `-`; made to be hard to guess)."""
+        ...
+
+    async def query(self, name: str, sql: str, values: Sequence[object]) -> QueryResult:
+        """Run one statement of an app. Raises `QueryError`."""
+        ...
+
+    async def apply_schema(self, name: str, schema: Schema) -> list[str]:
+        """Add to an app's database what it lacks. Raises `SchemaError`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let what is running end, and refuse what comes later with code `closed`."""
+        ...
+
+
+class AppDatabase:
+    """One app's database. Cheap to make; it is opened on first use."""
+
+    def __init__(self, name: str, databases: Databases) -> None:
+        if not _NAME.fullmatch(name):
+            raise ValueError("a database name is 16 to 128 letters, digits, _ or -")
         self._name = name
         self._databases = databases
 
@@ -49,18 +72,7 @@ class AppDatabase:
         Raises:
             QueryError: with a `code`; nothing of the statement was kept.
         """
-        statement = translate(sql)
-        values = _bound(params)
-        if len(values) != statement.parameters:
-            raise QueryError(
-                "bad_parameter", f"the statement takes {statement.parameters} parameters, {len(values)} were given"
-            )
-        cancelled = threading.Event()
-        try:
-            return await self._databases.use(self._name, lambda file: file.run(statement, values, cancelled))
-        except anyio.get_cancelled_exc_class():
-            cancelled.set()
-            raise
+        return await self._databases.query(self._name, sql, _bound(params))
 
     async def apply_schema(self, schema: Schema) -> list[str]:
         """Add what the schema has and the database lacks; returns one line per addition.
@@ -68,7 +80,32 @@ class AppDatabase:
         Raises:
             SchemaError: the schema contradicts what is there; nothing was changed.
         """
-        return await self._databases.use(self._name, lambda file: file.migrate(schema))
+        return await self._databases.apply_schema(self._name, schema)
+
+
+async def open_databases(url: str | None, directory: Path, *, clock: Clock, ledger: str | Path) -> Databases:
+    """The databases of apps: on the PostgreSQL that `url` names, or as files in `directory`.
+
+    `ledger` names the host's own database, in which no app's SQL may ever run.
+
+    Raises:
+        SettingsError: the server cannot be used.
+    """
+    if url is None:
+        return AppDatabases(directory, clock=clock)
+    try:
+        from ctxhost.functions.appdb_postgres import PostgresDatabases
+    except ImportError as error:
+        raise SettingsError("apps_database needs the extra: pip install 'ctxhost[postgres]'.") from error
+    return await PostgresDatabases.connect(url, ledger=str(ledger))
+
+
+def check_count(statement: Statement, values: Sequence[object]) -> None:
+    """Raise `QueryError` unless there is a value for each parameter, and no more."""
+    if len(values) != statement.parameters:
+        raise QueryError(
+            "bad_parameter", f"the statement takes {statement.parameters} parameters, {len(values)} were given"
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +118,7 @@ class _Entry:
 
 
 class AppDatabases:
-    """Every app's database below one directory, the `max_open` last used held open, `threads` at work at most."""
+    """A SQLite file for each app below one directory, the `max_open` last used held open, `threads` at work at most."""
 
     def __init__(
         self, directory: Path, *, clock: Clock, limits: AppLimits | None = None, threads: int = 8, max_open: int = 64
@@ -97,9 +134,22 @@ class AppDatabases:
 
     def open(self, name: str) -> AppDatabase:
         """The database with this file name (16 to 128 letters, digits, `_`, `-`; made to be hard to guess)."""
-        if not _NAME.fullmatch(name):
-            raise ValueError("a database name is 16 to 128 letters, digits, _ or -")
         return AppDatabase(name, self)
+
+    async def query(self, name: str, sql: str, values: Sequence[object]) -> QueryResult:
+        """Run one statement of an app. Raises `QueryError`."""
+        statement = translate(sql)
+        check_count(statement, values)
+        cancelled = threading.Event()
+        try:
+            return await self.use(name, lambda file: file.run(statement, values, cancelled))
+        except anyio.get_cancelled_exc_class():
+            cancelled.set()
+            raise
+
+    async def apply_schema(self, name: str, schema: Schema) -> list[str]:
+        """Add to an app's database what it lacks. Raises `SchemaError`."""
+        return await self.use(name, lambda file: file.migrate(schema))
 
     async def use(self, name: str, work: Callable[[AppFile], T]) -> T:
         """Run blocking work on an app's file in a thread of this pool, after the app's earlier work."""

@@ -1,5 +1,6 @@
-"""Column types and defaults of a schema document, and what SQLite is told for them.
+"""Column types and defaults of a schema document, and what each engine is told for them.
 
+PostgreSQL has every type itself; times are kept to the millisecond there too, so that what was read can be asked for.
 SQLite knows five storage classes; the declared type keeps the document's own name in front of the one that SQLite acts
 on (`pg_uuid text`), and a CHECK holds values to it. A reader gets `boolean` columns back as bool and `json`, `jsonb`
 columns as parsed values, because the connection knows the declared type of a column it reads; an expression over one
@@ -35,6 +36,9 @@ _KINDS: Final = {
 }
 """Type → how SQLite stores it, and what must hold of a value beyond that."""
 
+_IN_POSTGRES: Final = {"varchar": "character varying", "timestamptz": "timestamp(3) with time zone"}
+_NOW_TEXT: Final = """to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+
 _WORDS: Final = frozenset({"text", "varchar"})
 _NUMBERS: Final = frozenset({"integer", "bigint", "numeric", "real", "double precision"})
 _WHOLE: Final = frozenset({"integer", "bigint"})
@@ -59,6 +63,12 @@ class ColumnType:
         suffix = "" if self.length is None else f"({self.length})"
         return f"pg_{self.name.replace(' ', '_')} {_KINDS[self.name][0]}{suffix}"
 
+    @property
+    def postgres(self) -> str:
+        """The type as PostgreSQL writes it out."""
+        suffix = "" if self.length is None else f"({self.length})"
+        return _IN_POSTGRES.get(self.name, self.name) + suffix
+
     def check(self, quoted: str) -> str:
         """The condition on a value of the column with this quoted name."""
         storage, beyond = _KINDS[self.name]
@@ -70,14 +80,19 @@ class ColumnType:
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A default as SQL. Not constant: computed for every row."""
+    """A default as SQL: SQLite's, and PostgreSQL's where that is another. Not constant: computed for every row."""
 
     sql: str
     constant: bool = True
+    in_postgres: str | None = None
 
     @property
     def clause(self) -> str:
         return f"DEFAULT {self.sql}" if self.constant else f"DEFAULT ({self.sql})"
+
+    @property
+    def postgres(self) -> str:
+        return self.in_postgres or self.sql
 
 
 def parse_type(text: str) -> ColumnType:
@@ -116,15 +131,15 @@ def _function(plain: str, kind: str) -> Default | None:
     if plain == "gen_random_uuid()" and kind in _WORDS | {"uuid"}:
         return Default("gen_random_uuid()", constant=False)
     if plain in {"now()", "current_timestamp"} and kind in _WORDS | {"timestamptz"}:
-        return Default("now()", constant=False)
+        return Default("now()", constant=False, in_postgres=_NOW_TEXT if kind in _WORDS else None)
     if plain in {"now()", "current_date"} and kind == "date":
-        return Default("substr(now(), 1, 10)", constant=False)
+        return Default("substr(now(), 1, 10)", constant=False, in_postgres="(now() AT TIME ZONE 'UTC')::date")
     return None
 
 
 def _literal(plain: str, kind: str) -> Default | None:
     if kind == "boolean":
-        return {"true": Default("1"), "false": Default("0")}.get(plain.lower())
+        return {"true": Default("1", in_postgres="true"), "false": Default("0", in_postgres="false")}.get(plain.lower())
     if kind in _NUMBERS:
         match = _NUMBER.fullmatch(plain)
         return None if match is None or (kind in _WHOLE and match["fraction"]) else Default(plain)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ctxhost.ai.namespace import AI
 from ctxhost.background import Background
 from ctxhost.clock import Clock, rfc3339
-from ctxhost.functions.appdb import AppDatabase, AppDatabases
+from ctxhost.functions.appdb import AppDatabase, Databases
 from ctxhost.functions.context import AppInfo, CallerInfo, Context, RequestInfo
 from ctxhost.functions.invoke import invoke
 from ctxhost.functions.manifest import HttpTrigger
@@ -33,7 +33,7 @@ class Functions:
         self,
         *,
         tenants: Tenants,
-        databases: AppDatabases,
+        databases: Databases,
         background: Background,
         clock: Clock,
         base_url: str,

@@ -27,8 +27,8 @@ class SchemaError(SettingsError):
 
 
 def _ours(name: str) -> str:
-    if name.startswith("sqlite_"):
-        raise ValueError("names starting with sqlite_ are reserved")
+    if name.startswith(("sqlite_", "pg_")):
+        raise ValueError("names starting with sqlite_ or pg_ are reserved")
     return name
 
 

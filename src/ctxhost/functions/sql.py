@@ -24,7 +24,7 @@ MAX_PARAMETERS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement for SQLite; parameters are named `:p1`, `:p2`, …"""
+    """One statement as its engine takes it: for SQLite parameters are named `:p1`, `:p2`, …, for PostgreSQL `$1`."""
 
     sql: str
     parameters: int
@@ -62,17 +62,31 @@ def translate(sql: str) -> Statement:
         QueryError: `syntax_error` for what cannot be read, `not_allowed` for a statement that apps may not use,
             `too_large` for one over 100,000 characters.
     """
+    tokens = read(sql)
+    return Statement(_Writer(tokens).written(), parameters_of(tokens), is_write(tokens))
+
+
+def read(sql: str, *, postgres: bool = False) -> list[Token]:
+    """The tokens of a statement that begins like one that apps may use. Raises as `translate` does."""
     if len(sql) > MAX_SQL_CHARS:
         raise QueryError("too_large", f"the statement has over {MAX_SQL_CHARS:,} characters")
-    tokens = tokens_of(sql)
-    words = [token.text for token in tokens if token.kind == "word"]
+    tokens = tokens_of(sql, postgres=postgres)
     first = tokens[0].text if tokens else "nothing"
     if first not in _VERBS:
         raise QueryError("not_allowed", f"a query is SELECT, INSERT, UPDATE, DELETE, WITH or VALUES, not {first[:40]}")
+    return tokens
+
+
+def parameters_of(tokens: list[Token]) -> int:
+    """The highest number of a parameter. Raises `QueryError` for one that is out of bounds."""
     numbers = [int(token.text[1:]) for token in tokens if token.kind == "param"]
     if any(not 1 <= number <= MAX_PARAMETERS for number in numbers):
         raise QueryError("bad_parameter", f"parameters are $1 to ${MAX_PARAMETERS}")
-    return Statement(_Writer(tokens).written(), max(numbers, default=0), not _WRITES.isdisjoint(words))
+    return max(numbers, default=0)
+
+
+def is_write(tokens: list[Token]) -> bool:
+    return any(token.kind == "word" and token.text in _WRITES for token in tokens)
 
 
 class _Writer:

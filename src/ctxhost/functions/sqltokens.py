@@ -14,7 +14,7 @@ class Token(NamedTuple):
 
 
 _TOKEN: Final = re.compile(
-    r"""(?P<space>\s+|--[^\n]*)
+    r"""(?P<space>\s+|--[^\n\r]*)
     |(?P<comment>/\*)
     |(?P<prefixed>(?:[ebxn]|u&)'|u&")
     |(?P<string>'(?:[^']|'')*')
@@ -27,6 +27,7 @@ _TOKEN: Final = re.compile(
     |(?P<symbol>->>|->|<=|>=|<>|!=|<<|>>|\|\||[(),;.+\-*/%<>=|&~])""",
     re.VERBOSE | re.IGNORECASE,
 )
+_POSTGRES_SYMBOLS: Final = frozenset("[]^#@?!:")
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
 
@@ -39,8 +40,8 @@ def is_text(text: str) -> bool:
     return "\0" not in text
 
 
-def tokens_of(sql: str) -> list[Token]:
-    """Everything but space, comments, and semicolons at the end.
+def tokens_of(sql: str, *, postgres: bool = False) -> list[Token]:
+    """Everything but space, comments, and semicolons at the end; with `postgres`, also its own operators and brackets.
 
     Raises:
         QueryError: `syntax_error` for what cannot be read, and for a second statement.
@@ -49,6 +50,10 @@ def tokens_of(sql: str) -> list[Token]:
         raise QueryError("syntax_error", "the statement has a NUL character or a lone surrogate")
     found, at = [], 0
     while at < len(sql):
+        if postgres and sql[at] in _POSTGRES_SYMBOLS and not sql.startswith("::", at):
+            found.append(Token("symbol", sql[at]))
+            at += 1
+            continue
         match = _TOKEN.match(sql, at)
         kind = match.lastgroup if match else None
         if match is None or kind is None or kind == "prefixed":

@@ -68,7 +68,8 @@ _CHECKS: dict[str, str] = {
     "bots counted as waiting and live are {1} and {2}, found {3} and {4}": """
         select * from (
           select t.account, t.waiting, t.live,
-            count(case when b.join_at_ms = 0 and b.status in ('joining', 'waiting_room') then 1 end) as found_waiting,
+            count(case when b.join_at_ms <= b.created_ms + 600000 and b.status in ('joining', 'waiting_room')
+              then 1 end) as found_waiting,
             count(b.id) as found_live
           from bot_tally t left join bot b on b.account = t.account and b.status not in ('ended', 'done', 'fatal')
           group by t.account, t.waiting, t.live) as tally

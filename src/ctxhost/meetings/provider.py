@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from starlette.types import ASGIApp
 
@@ -138,6 +138,24 @@ class MeetingPrices:
     cost_nano_usd_per_hour: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Something that an operator should mend, for `ctxhost doctor`."""
+
+    what: str
+    mend: str
+    """The command or the setting that mends it."""
+
+
+@runtime_checkable
+class Examined(Protocol):
+    """What a provider may have besides: it knows what is wrong with its settings."""
+
+    def problems(self) -> Sequence[Problem]:
+        """What keeps it from working as it could, without asking the network; never with a secret in it."""
+        ...
+
+
 class BadWebhook(Exception):
     """A webhook that is not the provider's: no, a wrong or a stale signature."""
 
@@ -197,6 +215,8 @@ class MeetingProvider(Protocol):
 
     async def run(self) -> None:
         """Work of its own while the host runs; it is cancelled at the end."""
+        return None  # noqa: RET501 - a body, so that a type checker sees a default and not something to write
 
     async def aclose(self) -> None:
         """Let go of what is held."""
+        return None  # noqa: RET501 - as above

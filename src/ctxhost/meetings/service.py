@@ -72,13 +72,18 @@ class Meetings:
         chosen = self._settings.provider
         return bool(self._providers) if chosen is None else chosen in self._providers
 
+    def available_to(self, app: str) -> bool:
+        """Whether there is a provider to send this app's bots with."""
+        chosen = self._settings.provider_by_app.get(app)
+        return self.available if chosen is None else chosen in self._providers
+
     def require_provider(self) -> None:
         """Raises `ProviderUnavailable` in open-source mode."""
         if not self._providers:
             raise ProviderUnavailable("No meeting provider is configured on this deployment.")
 
-    def provider(self, name: str | None = None) -> MeetingProvider:
-        """The provider asked for, or the operator's choice, or the only one.
+    def provider(self, name: str | None = None, *, app: str = "") -> MeetingProvider:
+        """The provider asked for, or the operator's choice for the app, or for all, or the only one.
 
         Raises:
             ProviderUnavailable: there is none.
@@ -89,7 +94,8 @@ class Meetings:
             if name not in self._providers:
                 raise InvalidRequest.of("provider", f"{name!r} is not installed here", "unknown_provider")
             return self._providers[name]
-        chosen = self._settings.provider or min(self._providers)
+        settings = self._settings
+        chosen = settings.provider_by_app.get(app) or settings.provider or min(self._providers)
         if chosen not in self._providers:
             raise ProviderUnavailable(f"The meeting provider {chosen!r} is not available on this deployment.")
         return self._providers[chosen]
@@ -101,7 +107,7 @@ class Meetings:
 
     async def start(self, app: App, request: StartBot, *, idempotency_key: str | None = None) -> Started:
         """Send a bot into a meeting. Holds credit first; see `Spawner.start` for the refusals."""
-        provider = self.provider(request.provider)
+        provider = self.provider(request.provider, app=app.id)
         spawned = await self._background.finish(
             lambda: self._spawner.start(app, provider, request, idempotency_key=idempotency_key)
         )
@@ -135,15 +141,13 @@ class Meetings:
         except Exception:
             log.exception("%s could not be asked for the links of bot %s", bot.provider, bot.id)
             return without
-        artifacts = [artifact for r in record.recordings for artifact in (r.media, r.transcript) if artifact]
-        urls = {a.id: a.url for a in [*artifacts, record.transcript] if a is not None and a.state == "done"}
-        recordings = {r.id: r.media.url for r in record.recordings if r.media.state == "done"}
+        speech = [record.transcript, *(recording.transcript for recording in record.recordings)]
         return await self._store.write(
             NoteUrls(
                 account=bot.account,
                 bot=bot.id,
-                recording_url=recordings.get(bot.recording_id, ""),
-                transcript_url=urls.get(bot.transcript_id, ""),
+                recording_urls={r.id: r.media.url for r in record.recordings if r.media.state == "done"},
+                transcript_urls={a.id: a.url for a in speech if a is not None and a.state == "done"},
                 urls_expire_ms=record.urls_expire_ms,
             )
         )
@@ -165,9 +169,9 @@ class Meetings:
         bot = await self.find(app, bot_id)
         await self._background.finish(lambda: self._store.write(WantStop(account=bot.account, bot=bot.id)))
 
-    def estimate(self, request: Estimate) -> int:
-        """What a session costs with the provider in use, in nano-dollars."""
-        provider = self.provider()
+    def estimate(self, request: Estimate, *, app: str = "") -> int:
+        """What a session costs with the provider that the app uses, in nano-dollars."""
+        provider = self.provider(app=app)
         card = rate_card(provider.prices, transcript=request.transcript, markup_percent=self._settings.markup_percent)
         return cost_of(card, request.duration_minutes * 60)
 

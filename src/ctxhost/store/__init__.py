@@ -6,7 +6,7 @@ put, or raises, which drops it. An engine knows tables and no command.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from ctxhost.store.rows import Job
 
@@ -79,6 +79,9 @@ class Command(Protocol[T_co]):
 
 Value = str | int | None
 
+LOOK_AGAIN_MS: Final = 1_000
+"""How often a host looks for due jobs without being told of any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Query(Generic[T]):
@@ -124,7 +127,10 @@ class Store(Protocol):
         ...
 
     def on_jobs(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after each commit that put jobs. A hint: other processes' jobs give none."""
+        """Call `wake` after each commit that put jobs which fall due within `LOOK_AGAIN_MS`.
+
+        A hint: other processes' jobs give none.
+        """
         ...
 
     def now_ms(self) -> int:

@@ -1,6 +1,7 @@
 """The schema, as steps that only add. Each is recorded with the step in one transaction.
 
-A step that has landed is never edited: a later one adds to it. `{int}` is the engine's 64-bit integer.
+A step that has landed is never edited: a later one adds to it. `{int}` is the engine's 64-bit integer,
+`{text}` its text that compares by code points.
 """
 
 from collections.abc import Sequence
@@ -18,8 +19,8 @@ class Step:
 
 
 def _table(name: str, *, text: str, integer: str, checks: Sequence[str] = (), money: str = "") -> str:
-    columns = ["id text primary key not null"]
-    columns += [f"{column} text not null" for column in text.split()]
+    columns = ["id {text} primary key not null"]
+    columns += [f"{column} {{text}} not null" for column in text.split()]
     columns += [f"{column} {{int}} not null" for column in integer.split()]
     columns += [
         f"{column} {{int}} not null check ({column} between -{_MONEY_LIMIT} and {_MONEY_LIMIT})"

@@ -50,7 +50,7 @@ class Result(NamedTuple):
     """What a statement gave: its rows, and how many it touched."""
 
     rows: list[Any]
-    count: int
+    touched: int
 
 
 def text(value: str) -> Param:
@@ -177,7 +177,7 @@ class Wire:
 
     async def _answers(self) -> list[PGresult]:
         """One result for each thing that was sent, until the end of the trip."""
-        found = []
+        found: list[PGresult] = []
         while True:
             while self._pg.is_busy():
                 await self._ready(writing=False)

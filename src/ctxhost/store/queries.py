@@ -135,7 +135,7 @@ def history(bot: str) -> Query[list[History]]:
 
 
 class Owed(NamedTuple):
-    """The next message of a bot, where it goes, and what decides when."""
+    """A message that has not left for good, where it goes, and what decides when."""
 
     message: Message
     endpoint: Endpoint | None
@@ -143,16 +143,16 @@ class Owed(NamedTuple):
     tried_ms: int  # the last attempt of the schedule, 0: none
 
 
-def owed(bot: str, app: str) -> Query[Owed | None]:
-    """The next message of a bot that is still owed."""
+def owed(bot: str, app: str, *, limit: int) -> Query[list[Owed]]:
+    """The messages of a bot that are still owed, in the order in which they leave."""
     columns = [f"m.{name}" for name in Message._fields] + [f"e.{name}" for name in Endpoint._fields]
     tried = "select max(at_ms) from attempt where message = m.id and id like m.id || '/' || m.attempts || '/%'"
     return Query(
         f"select {', '.join(columns)}, b.answered_ms, coalesce(({tried}), 0)"  # noqa: S608
         " from message m left join endpoint e on e.id = m.app left join bot b on b.id = m.bot"
-        " where m.bot = :bot and m.app = :app and m.state = 'queued' order by m.rank limit 1",
-        lambda rows: _owed(rows[0]) if rows else None,
-        {"bot": bot, "app": app},
+        " where m.bot = :bot and m.app = :app and m.state = 'queued' order by m.rank limit :limit",
+        lambda rows: list(map(_owed, rows)),
+        {"bot": bot, "app": app, "limit": limit},
     )
 
 

@@ -18,7 +18,7 @@ from sqlite_utils import Database, Migrations
 
 from ctxhost.clock import Clock
 from ctxhost.errors import Overloaded, StoreError
-from ctxhost.store import Command, Query
+from ctxhost.store import LOOK_AGAIN_MS, Command, Query
 from ctxhost.store import sqlite_tables as tables
 from ctxhost.store.batch import CLOSING, Batch, Outcome, Queue, decide, wanted_rows
 from ctxhost.store.migrations import STEPS, Step
@@ -87,7 +87,7 @@ class SqliteStore:
         return await self._writer.call(lambda db: tables.prune(db, now_ms=self.now_ms(), limit=limit))
 
     def on_jobs(self, wake: Callable[[], None]) -> None:
-        """Call `wake` after each commit that put jobs. A hint: other processes' jobs give none."""
+        """Call `wake` after each commit that put jobs which fall due within `LOOK_AGAIN_MS`."""
         self._on_jobs.append(wake)
 
     async def aclose(self, *, drain_s: float = 10) -> None:
@@ -232,7 +232,7 @@ def _apply(database: Database, path: Path, steps: Sequence[Step]) -> None:
 def _migrations(steps: Sequence[Step]) -> Migrations:
     migrations = Migrations("ctxhost")
     for step in steps:
-        statements = [sql.format(int="integer", strict=" strict") for sql in step.statements]
+        statements = [sql.format(int="integer", text="text", strict=" strict") for sql in step.statements]
 
         def run(database: Database, statements: Sequence[str] = statements) -> None:
             for sql in statements:
@@ -247,7 +247,7 @@ def _fetch(db: sqlite3.Connection, query: Query[Any]) -> list[tuple[Any, ...]]:
 
 
 def _transact(db: sqlite3.Connection, commands: Sequence[Command[Any]], clock: Clock) -> tuple[list[Outcome], bool]:
-    """One batch, one transaction. Returns the outcomes and whether jobs were put."""
+    """One batch, one transaction. Returns the outcomes and whether jobs were put that fall due soon."""
     reads = [tuple(command.reads()) for command in commands]
     db.execute("begin immediate")
     try:
@@ -260,4 +260,5 @@ def _transact(db: sqlite3.Connection, commands: Sequence[Command[Any]], clock: C
         if db.in_transaction:
             db.execute("rollback")
         raise
-    return outcomes, any(table is Job and row is not None for (table, _), row in batch.changed.items())
+    soon_ms = clock.now_ms() + LOOK_AGAIN_MS
+    return outcomes, any(isinstance(row, Job) and row.due_ms <= soon_ms for row in batch.changed.values())

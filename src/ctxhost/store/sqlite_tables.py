@@ -146,7 +146,11 @@ def claim(
     any_ready = f"select 1 {_READY} limit 1"
     jobs: list[Job] = []
     if db.execute(any_ready, given).fetchone():  # reading first: asking for nothing costs no transaction
-        jobs = sorted(map(Job._make, db.execute(_CLAIM, given)), key=lambda job: (job.due_ms, job.id))
+        db.execute("pragma synchronous = normal")  # a claim that a power cut takes back is only made again
+        try:
+            jobs = sorted(map(Job._make, db.execute(_CLAIM, given)), key=lambda job: (job.due_ms, job.id))
+        finally:
+            db.execute("pragma synchronous = full")
         if db.execute(any_ready, given).fetchone():
             return jobs, now_ms
     (next_ms,) = db.execute(_NEXT_DUE, given).fetchone()

@@ -27,6 +27,8 @@ from ctxhost.testing.inbox import Inbox
 from ctxhost.webhooks.requests import PutWebhook
 
 FIVE_USD = 5_000_000_000
+MAX_JUMPS = 20_000
+"""A host that has not come to rest after so many jumps of the clock never will."""
 MEETING_URL = "https://zoom.us/j/1234567890"
 Condition = Callable[[], bool | Awaitable[bool]]
 
@@ -161,10 +163,10 @@ class Simulation:
         """Do what is due and move the clock to what comes next, until `until` holds, `for_s` is over or all is quiet.
 
         Raises:
-            NeverHappened: `until` does not hold when there is nothing more to do, or no time left.
+            NeverHappened: `until` does not hold and there is nothing more to do, or no time; or it never gets quiet.
         """
         end_ms = None if for_s is None else self.clock.now_ms() + int(for_s * 1_000)
-        while True:
+        for _ in range(MAX_JUMPS):
             await self.do_due()
             if until is not None and await _holds(until):
                 return
@@ -172,6 +174,8 @@ class Simulation:
             if next_ms is None or (end_ms is not None and next_ms > end_ms):
                 break
             self.clock.set(max(next_ms, self.clock.now_ms()))
+        else:
+            raise NeverHappened(f"It is not quiet after {MAX_JUMPS} jumps of the clock.")
         if end_ms is not None:
             self.clock.set(max(end_ms, self.clock.now_ms()))
         if until is not None:

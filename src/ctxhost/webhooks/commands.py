@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ctxhost import jobs
 from ctxhost.errors import NotFound
 from ctxhost.store import Key, View
-from ctxhost.store.rows import Attempt, Endpoint, Message
+from ctxhost.store.rows import Attempt, Endpoint, Job, Message
 from ctxhost.webhooks import outbox
 
 OLD_SECRET_KEPT_MS = 86_400_000
@@ -152,12 +152,19 @@ class Resend:
         return stored
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noted:
-    """A message after an attempt, and whether its endpoint answers again that had failed before."""
+    """What an attempt left behind."""
 
     message: Message
+    endpoint: Endpoint | None
+    """As it is now: what the next attempt goes by."""
     recovered: bool
+    """The endpoint answers again that had failed before."""
+    is_alone: bool
+    """Nothing was asked for meanwhile: the rest of the queue is as it was."""
+    ended: bool
+    """The job has ended with this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +174,10 @@ class NoteAttempt:
     account: str
     app: str
     message: str
+    job: Job
+    """As it was claimed."""
+    ends_job: bool
+    """Whether the queue is empty behind this message: then the job ends with it, once it has left for good."""
     attempt_id: str
     url: str
     status: int
@@ -180,7 +191,7 @@ class NoteAttempt:
     disable: bool
 
     def reads(self) -> Iterable[Key]:
-        return [(Message, self.message), (Endpoint, self.app)]
+        return [(Message, self.message), (Endpoint, self.app), (Job, self.job.id)]
 
     def apply(self, view: View) -> Noted:
         message = view.get(Message, self.message)
@@ -195,7 +206,17 @@ class NoteAttempt:
         elif message.state == "queued" and (self.is_last or (after is not None and after.disabled_ms)):
             message = message._replace(state="dead", done_ms=view.now_ms)
         view.put(message)
-        return Noted(message, delivered and before is not None and before.failing_since_ms > 0)
+        job = view.get(Job, self.job.id)
+        ends = self.ends_job and message.state != "queued"
+        if ends:
+            jobs.FinishJob(job=self.job, due_ms=None).apply(view)
+        return Noted(
+            message=message,
+            endpoint=view.get(Endpoint, self.app),
+            recovered=delivered and before is not None and before.failing_since_ms > 0,
+            is_alone=job is not None and job.generation == self.job.generation,
+            ended=ends,
+        )
 
     def _row(self, now_ms: int) -> Attempt:
         return Attempt(

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from ctxhost.egress import Answer, EgressError
 from ctxhost.ids import new_id
+from ctxhost.jobs import Run
 from ctxhost.store import Store, queries
 from ctxhost.store.queries import Owed
 from ctxhost.store.rows import Endpoint, Job, Message
 from ctxhost.tenants.secrets import KeyRing
 from ctxhost.webhooks import outbox
-from ctxhost.webhooks.commands import GiveUp, NoteAttempt, TryNow
+from ctxhost.webhooks.commands import GiveUp, NoteAttempt, Noted, TryNow
 from ctxhost.webhooks.signing import signed_headers
 
 log = logging.getLogger("ctxhost.webhooks")
@@ -24,6 +25,8 @@ TIMEOUT_S = 15
 ANSWER_KEPT_BYTES = 1_024
 SECRET_PLACE = {"kind": "webhook", "name": "secret"}
 WAKE_AT_ONCE = 200
+READ_AT_ONCE = 32
+"""More than a bot's whole life says."""
 _LEAVE_ROOM_MS = 30_000
 _ASK_FOR_PATIENCE = (429, 503)
 
@@ -53,28 +56,45 @@ class Delivery:
         self._ring = ring
         self._send = send
 
-    async def deliver(self, job: Job) -> int | None:
+    async def deliver(self, job: Job) -> int | Run | None:
         """Send what the bot's queue holds, in order, for as long as the claim lasts."""
         app = job.lane.partition("/")[2]
-        while (now_ms := self._store.now_ms()) < job.claimed_until_ms - _LEAVE_ROOM_MS:
-            owed = await self._store.read(queries.owed(job.ref, app))
-            if owed is None:
+        while self._has_time(job):
+            queue = await self._store.read(queries.owed(job.ref, app, limit=READ_AT_ONCE))
+            if not queue:
                 return None
-            if owed.answered_ms is not None:
-                may_leave_ms = outbox.may_leave_ms(owed.answered_ms, now_ms)
-                if now_ms < may_leave_ms:
-                    return may_leave_ms
-            retry_ms = await self._deliver(owed)
-            if retry_ms is not None:
-                return retry_ms
+            answered_ms, now_ms = queue[0].answered_ms, self._store.now_ms()
+            if answered_ms is not None and now_ms < (may_leave_ms := outbox.may_leave_ms(answered_ms, now_ms)):
+                return may_leave_ms
+            outcome = await self._deliver_in_order(job, queue)
+            if outcome is not None:
+                return outcome
         return self._store.now_ms()
 
-    async def _deliver(self, owed: Owed) -> int | None:
-        """One attempt. Returns when to make the next, or None when this message is done with."""
-        message, endpoint = owed.message, owed.endpoint
-        if endpoint is None or endpoint.disabled_ms:
-            await self._store.write(GiveUp(account=message.account, message=message.id))
-            return None
+    def _has_time(self, job: Job) -> bool:
+        return self._store.now_ms() < job.claimed_until_ms - _LEAVE_ROOM_MS
+
+    async def _deliver_in_order(self, job: Job, queue: Sequence[Owed]) -> int | Run | None:
+        """One after the other, until the job ends or waits, or (None) the queue must be read again."""
+        endpoint, left = queue[0].endpoint, len(queue)
+        for owed in queue:
+            if not self._has_time(job):
+                return None
+            if endpoint is None or endpoint.disabled_ms:
+                await self._store.write(GiveUp(account=owed.message.account, message=owed.message.id))
+                return None
+            left -= 1
+            noted, retry_ms = await self._deliver(job, owed, endpoint, is_last=not left and len(queue) < READ_AT_ONCE)
+            if noted.ended:
+                return Run.ENDED
+            if retry_ms is not None or not noted.is_alone:
+                return retry_ms
+            endpoint = noted.endpoint
+        return None
+
+    async def _deliver(self, job: Job, owed: Owed, endpoint: Endpoint, *, is_last: bool) -> tuple[Noted, int | None]:
+        """One attempt, and when to make the next; None when this message is done with."""
+        message = owed.message
         step_due_ms = _step_due_ms(owed)
         is_step = self._store.now_ms() >= step_due_ms
         result = await self._attempt(endpoint, message)
@@ -83,6 +103,8 @@ class Delivery:
                 account=message.account,
                 app=message.app,
                 message=message.id,
+                job=job,
+                ends_job=is_last,
                 attempt_id=f"{message.id}/{message.attempts + 1 if is_step else 'extra'}/{new_id('att')}",
                 url=endpoint.url,
                 status=result.status,
@@ -97,9 +119,9 @@ class Delivery:
         if noted.recovered:
             await try_now(self._store, account=message.account, app=message.app)
         if noted.message.state != "queued":
-            return None
+            return noted, None
         patience_ms = self._store.now_ms() + _patience_s(message, result.retry_after_s) * 1_000
-        return max(patience_ms, self._store.now_ms() + retry_wait_ms(message) if is_step else step_due_ms)
+        return noted, max(patience_ms, self._store.now_ms() + retry_wait_ms(message) if is_step else step_due_ms)
 
     async def _attempt(self, endpoint: Endpoint, message: Message) -> _Result:
         body = message.body.encode()

@@ -28,13 +28,18 @@ _GROUP = 3
 class Event:
     """One thing that a webhook tells."""
 
-    id: str
-    """The `webhook-id`, the same at every attempt."""
+    of: str
+    """The bot, by the fake's own id."""
     kind: str
     offset_ms: int
     sub_code: str | None = None
     recording: str = ""
     transcript: str = ""
+
+    @property
+    def id(self) -> str:
+        """The `webhook-id`, the same at every attempt. Made when it is needed."""
+        return f"msg_{id_of(self.of, self.kind)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +107,13 @@ def body(event: Event, birth: Birth) -> bytes:
 
 def _of_act(birth: Birth, act: Act) -> Event:
     kind = "bot.fatal" if act.end is End.FAILED else _KINDS[act.phase]
-    return Event(id=f"msg_{id_of(birth.id, kind)}", kind=kind, offset_ms=act.offset_ms, sub_code=act.reason or None)
+    return Event(of=birth.id, kind=kind, offset_ms=act.offset_ms, sub_code=act.reason or None)
 
 
 def _of_artifact(birth: Birth, name: str, outcome: Outcome, *, recording: str, transcript: str = "") -> Event:
     kind = f"{name}.{outcome.state}"
     return Event(
-        id=f"msg_{id_of(birth.id, kind)}",
+        of=birth.id,
         kind=kind,
         offset_ms=outcome.offset_ms,
         sub_code=outcome.reason or None,

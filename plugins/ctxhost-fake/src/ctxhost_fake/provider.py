@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import anyio
 from starlette.types import ASGIApp
 
 from ctxhost.errors import InvalidRequest, ProviderBusy, ProviderError, ProviderTimeout
@@ -64,8 +63,6 @@ class FakeProvider:
             key=self._key,
             state=self._state,
         )
-        # While a wish to leave is on its way to the disk nobody reads what it is about to cut off.
-        self._leaving = anyio.Lock(fast_acquire=True)
         for life in self._state.lives():
             self._courier.plan(life)
 
@@ -83,7 +80,7 @@ class FakeProvider:
             raise ProviderBusy("The fake provider has no bot to spare.", retry_after_s=BUSY_RETRY_AFTER_S)
         if creation == "lost":
             raise ProviderTimeout("The fake provider is silent, as this bot's script says.")
-        life = await self._state.add(self._birth(request, cast))
+        life = self._state.add(self._birth(request, cast))
         self._courier.plan(life)
         if creation == "times_out":
             raise ProviderTimeout("The fake provider is silent, as this bot's script says.")
@@ -93,8 +90,7 @@ class FakeProvider:
         return [life.birth.id for life in self._state.of_bot(bot)]
 
     async def read(self, provider_id: str) -> BotRecord:
-        async with self._leaving:
-            life = self._life(provider_id)
+        life = self._life(provider_id)
         now_ms = self._clock.now_ms()
         expires_s = now_ms // 1_000 + self._settings.artifact_url_ttl_s
 
@@ -104,10 +100,9 @@ class FakeProvider:
         return record(life, now_ms, link=link, urls_expire_ms=expires_s * 1_000)
 
     async def leave(self, provider_id: str) -> None:
-        async with self._leaving:
-            life = self._life(provider_id)
-            if life.leave_at_ms is None:  # in a life that is over the wish changes nothing
-                self._courier.plan(await self._state.leave(provider_id, self._clock.now_ms()))
+        life = self._life(provider_id)
+        if life.leave_at_ms is None:  # in a life that is over the wish changes nothing
+            self._courier.plan(self._state.leave(provider_id, self._clock.now_ms()))
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> ProviderEvent:
         return read_event(headers, body, key=self._key, now_ms=now_ms)

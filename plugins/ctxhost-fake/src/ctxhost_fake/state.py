@@ -1,6 +1,7 @@
 """What must outlive the process: the births, the wishes to leave, the webhooks that arrived, the secret.
 
-SQLite on disk, everything in memory for reading. Concurrent writers share one transaction, and so one sync of the disk.
+SQLite on disk, everything in memory for reading. A write does not wait for the disk: a killed process loses nothing,
+and a power cut may take the last bots with it, as a real provider may lose one.
 """
 
 import base64
@@ -8,12 +9,9 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-
-import anyio
-from anyio import to_thread
 
 from ctxhost_fake.life import Birth, Life
 
@@ -24,31 +22,15 @@ create table if not exists arrived (key text primary key) strict, without rowid;
 _KEY_BYTES = 32
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
-    sql: str
-    values: Sequence[str | int]
-
-
-@dataclass(slots=True)
-class _Batch:
-    writes: list[_Write] = field(default_factory=list)
-    is_written: bool = False
-    error: Exception | None = None
-
-
 class State:
     """Opened once, by the process that owns the folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Commits run in worker threads, one at a time: `_turn` sees to that.
-        self._db = sqlite3.connect(folder / "fake.db", isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(folder / "fake.db")
         self._db.execute("pragma journal_mode = wal")
-        self._db.execute("pragma synchronous = full")
+        self._db.execute("pragma synchronous = normal")
         self._db.executescript(_SCHEMA)
-        self._turn = anyio.Lock()
-        self._batch = _Batch()
         rows = self._db.execute("select birth, leave_at_ms from life").fetchall()
         lives = [Life(_birth_of(birth), leave_at_ms) for birth, leave_at_ms in rows]
         self._lives: dict[str, Life] = {}
@@ -71,28 +53,29 @@ class State:
     def has_arrived(self, key: str) -> bool:
         return key in self._arrived
 
-    async def add(self, birth: Birth) -> Life:
-        """Keep a birth; it is on disk on return. The first one of an id stands, and is what is returned."""
+    def add(self, birth: Birth) -> Life:
+        """Keep a birth. The first one of an id stands, and is what is returned."""
         told = json.dumps(asdict(birth), ensure_ascii=False)
-        await self._write([_Write("insert or ignore into life (id, birth) values (?, ?)", (birth.id, told))])
+        with self._db:
+            self._db.execute("insert or ignore into life (id, birth) values (?, ?)", (birth.id, told))
         if birth.id not in self._lives:
             self._keep(Life(birth))
         return self._lives[birth.id]
 
-    async def leave(self, provider_id: str, at_ms: int) -> Life:
+    def leave(self, provider_id: str, at_ms: int) -> Life:
         """Keep the wish that a bot leaves; the first one stands."""
-        sql = "update life set leave_at_ms = coalesce(leave_at_ms, ?) where id = ?"
-        await self._write([_Write(sql, (at_ms, provider_id))])
+        with self._db:
+            sql = "update life set leave_at_ms = coalesce(leave_at_ms, ?) where id = ?"
+            self._db.execute(sql, (at_ms, provider_id))
         life = self._lives[provider_id]
         if life.leave_at_ms is None:
             life = self._lives[provider_id] = Life(life.birth, at_ms)
         return life
 
-    async def mark_arrived(self, keys: Iterable[str]) -> None:
+    def mark_arrived(self, keys: Iterable[str]) -> None:
         new = list(keys)
-        if not new:
-            return
-        await self._write([_Write("insert or ignore into arrived (key) values (?)", (key,)) for key in new])
+        with self._db:
+            self._db.executemany("insert or ignore into arrived (key) values (?)", [(key,) for key in new])
         self._arrived.update(new)
 
     def close(self) -> None:
@@ -101,35 +84,6 @@ class State:
     def _keep(self, life: Life) -> None:
         self._lives[life.birth.id] = life
         self._of_bot.setdefault(life.birth.bot, []).append(life.birth.id)
-
-    async def _write(self, writes: Sequence[_Write]) -> None:
-        batch = self._batch
-        batch.writes += writes
-        with anyio.CancelScope(shield=True):  # it may be on disk already: memory must not miss it
-            async with self._turn:
-                if not batch.is_written:
-                    self._batch = _Batch()
-                    await self._commit(batch)
-        if batch.error is not None:
-            raise batch.error
-
-    async def _commit(self, batch: _Batch) -> None:
-        try:
-            await to_thread.run_sync(self._apply, batch.writes)
-        except sqlite3.Error as error:
-            batch.error = error
-        batch.is_written = True
-
-    def _apply(self, writes: Sequence[_Write]) -> None:
-        self._db.execute("begin immediate")
-        try:
-            for write in writes:
-                self._db.execute(write.sql, write.values)
-            self._db.execute("commit")
-        except sqlite3.Error:
-            if self._db.in_transaction:
-                self._db.execute("rollback")
-            raise
 
 
 def keep_secret(folder: Path) -> str:

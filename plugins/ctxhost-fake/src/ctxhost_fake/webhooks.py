@@ -102,15 +102,20 @@ class Courier:
         self._numbers = count()
         self._editions: dict[str, int] = {}
         self._changed = anyio.Event()
+        self._waits_until_ms: int | None = None
 
     def plan(self, life: Life) -> None:
-        """Take up a life's webhooks; those planned before for the same bot are forgotten."""
+        """Take up a life's webhooks; those planned before for the same bot are forgotten.
+
+        Those that arrived in an earlier process are among them; they are passed over when their turn comes.
+        """
         birth = life.birth
         edition = self._editions[birth.id] = self._editions.get(birth.id, 0) + 1
         for send in sends(life):
-            if not self._state.has_arrived(send.key):
-                heappush(self._queue, _Due(send.due_ms, next(self._numbers), send, birth, edition))
-        self._changed.set()
+            heappush(self._queue, _Due(send.due_ms, next(self._numbers), send, birth, edition))
+        first_ms = self.next_due_ms()
+        if first_ms is not None and (self._waits_until_ms is None or first_ms < self._waits_until_ms):
+            self._changed.set()
 
     def next_due_ms(self) -> int | None:
         """When the next attempt is due; None: there is none to come."""
@@ -149,7 +154,7 @@ class Courier:
     async def _wait(self) -> None:
         """Until something is due, or the plan has changed."""
         self._changed = anyio.Event()
-        due_ms = self.next_due_ms()
+        due_ms = self._waits_until_ms = self.next_due_ms()
         async with anyio.create_task_group() as tasks:
 
             async def sleep(until_ms: int) -> None:
@@ -172,7 +177,7 @@ class Courier:
                 again = _Due(at_ms, next(self._numbers), due.send, due.birth, due.edition, due.attempt + 1)
                 heappush(self._queue, again)
         try:
-            await self._state.mark_arrived(arrived)
+            self._state.mark_arrived(arrived)
         except sqlite3.Error:
             log.exception("what arrived of bot %s could not be noted; a restart sends it again", of_one_bot[0].birth.id)
         return arrived

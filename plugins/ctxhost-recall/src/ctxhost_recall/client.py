@@ -98,6 +98,7 @@ class Api:
     async def attempt(self, call: Call, deadline: Deadline) -> Reply:
         """One call, whatever its status. Raises `TooFast`, `Unreachable` or `Silent`."""
         await self._limiter.enter(call.scope, deadline)
+        timeout_s = min(ATTEMPT_TIMEOUT_S, deadline.left_s)
         request = self._http.build_request(
             call.method,
             f"{self._base_url}/api/v1{call.path}",
@@ -105,8 +106,9 @@ class Api:
             # A GET with any body at all is blocked by Recall.
             content=None if call.body is None else json.dumps(call.body).encode(),
             headers=self._headers(call),
+            timeout=timeout_s,
         )
-        reply = await self._send(request, timeout_s=min(ATTEMPT_TIMEOUT_S, deadline.left_s))
+        reply = await self._send(request, timeout_s=timeout_s)
         if reply.status == 429:
             self._limiter.hold(call.scope, seconds=reply.retry_after_s or BUSY_RETRY_AFTER_S)
         if reply.status in OUR_ACCOUNT:
@@ -158,14 +160,14 @@ class Api:
         return headers
 
     async def _send(self, request: httpx.Request, *, timeout_s: float) -> Reply:
-        request.extensions["timeout"] = httpx.Timeout(timeout_s).as_dict()
         try:
             with anyio.fail_after(timeout_s):
                 response = await self._http.send(request, stream=True, follow_redirects=False)
                 try:
                     content = await _capped(response)
                 finally:
-                    await response.aclose()
+                    with anyio.CancelScope(shield=True):
+                        await response.aclose()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
             raise Unreachable(type(error).__name__) from error
         except (httpx.TransportError, TimeoutError) as error:

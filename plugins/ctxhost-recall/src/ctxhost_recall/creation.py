@@ -22,12 +22,14 @@ from ctxhost_recall.client import (
     back_off,
     busy,
 )
+from ctxhost_recall.fields import Malformed
 from ctxhost_recall.limits import Deadline, TooFast
-from ctxhost_recall.records import Malformed, bot_of
+from ctxhost_recall.records import bot_of
 
 log = logging.getLogger("ctxhost.recall")
 
 DEPLETED_WAIT_S = 30
+NOBODY_KNOWS = "Recall does not say whether it has sent the bot."
 FIELD_OF = {
     "meeting_url": "meetingUrl",
     "bot_name": "botName",
@@ -59,6 +61,8 @@ class Keys:
     bot: str
     attempt: int
     spent: int = 0
+    is_open: bool = False
+    """Whether a call under the current key may have made the bot."""
 
     @property
     def current(self) -> str:
@@ -73,22 +77,19 @@ async def make(api: Api, body: Any, keys: Keys, deadline: Deadline) -> str:
         ProviderBusy, ProviderError: it made no bot.
         ProviderTimeout: nobody can say yet.
     """
-    may_exist = False
-    for wait_s in back_off():
-        outcome = await _attempt(api, body, keys, deadline, wait_s)
+    for pause_s in back_off():
+        was_open, keys.is_open = keys.is_open, True  # whoever stops waiting now leaves it open
+        outcome = await _attempt(api, body, keys, deadline, pause_s)
         if isinstance(outcome, str):
             return outcome
         if isinstance(outcome, Refusal):
-            if may_exist and not _settles(outcome):
-                raise ProviderTimeout("Recall does not say whether it has sent the bot.") from outcome
+            if was_open and not isinstance(outcome, InvalidRequest):  # judged before the key was looked at
+                raise ProviderTimeout(NOBODY_KNOWS) from outcome
             raise outcome
-        may_exist = False if outcome.new_key else may_exist or outcome.may_exist
-        if outcome.new_key:
-            keys.spent += 1
+        keys.is_open = not outcome.new_key and (was_open or outcome.may_exist)
+        keys.spent += outcome.new_key
         if not deadline.allows(outcome.wait_s):
-            raise (
-                ProviderTimeout("Recall does not say whether it has sent the bot.") if may_exist else outcome.otherwise
-            )
+            raise ProviderTimeout(NOBODY_KNOWS) if keys.is_open else outcome.otherwise
         await deadline.wait(outcome.wait_s)
     raise AssertionError("unreachable: the back-off has no end")
 
@@ -143,8 +144,3 @@ def _refused(reply: Reply) -> Refusal:
         return InvalidRequest.of(field, "the provider does not take this", f"invalid_{faults[0]}")
     log.error("Recall refuses a bot as this adapter writes it (400 %s)", reply.code)
     return ProviderError("The meeting provider refuses this bot.")
-
-
-def _settles(refusal: Refusal) -> bool:
-    """Whether an answer under a key says what became of an earlier silence under it: what is judged before does not."""
-    return isinstance(refusal, InvalidRequest)

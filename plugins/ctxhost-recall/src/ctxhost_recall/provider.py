@@ -24,9 +24,10 @@ from ctxhost.meetings.provider import (
 )
 from ctxhost_recall import creation
 from ctxhost_recall.client import Api, Call, Method, Reply, nonsense, segment
+from ctxhost_recall.fields import Malformed, is_id, items, mapping
 from ctxhost_recall.limits import Deadline, Limiter
 from ctxhost_recall.reasons import CALL_IS_OVER, NOT_IN_A_CALL
-from ctxhost_recall.records import BotFacts, Malformed, Session, bot_of, is_id, items, mapping, read_bot, to_record
+from ctxhost_recall.records import BotFacts, Session, bot_of, read_bot, to_record
 from ctxhost_recall.requests import BOT_KEY, create_body
 from ctxhost_recall.settings import NAME, RecallSettings
 from ctxhost_recall.transcripts import Transcripts, listed

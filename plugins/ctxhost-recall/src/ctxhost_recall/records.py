@@ -4,24 +4,20 @@ What cannot be understood is `Malformed`; what is merely new is passed over. Rec
 lists have no promised order, and most fields may be null or missing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from ctxhost.meetings.provider import Artifact, ArtifactState, BotRecord, End, Phase, RecordingFact, RecordingKind, Step
+from ctxhost_recall.fields import Malformed, identifier, items, link, mapping, moment, optional, text
 from ctxhost_recall.reasons import end_of_call
-from ctxhost_recall.requests import BOT_KEY, TRANSCRIBE_KEY
+from ctxhost_recall.requests import BOT_KEY, RECORDING_KEY, TRANSCRIBE_KEY, WHILE_IT_RUNS
 
 URL_LIFE_MS = 6 * 3_600_000
 URL_MARGIN_MS = 5 * 60_000
-MAX_TEXT_CHARS = 200
-MAX_URL_CHARS = 8_192
 BARE_DONE_MS = 60_000
 """How long a `done` without a `call_ended` is not believed."""
-EARLIEST_MS = 1_420_070_400_000
-LATEST_MS = 4_102_444_800_000
-"""2015 and 2100: a time outside is a mistake, and would be billed."""
+_KINDS: Mapping[str, RecordingKind] = {"mp4": "mp4", "audio_only": "audio_only", "off": "off"}
 
 PHASE_OF: Mapping[str, Phase] = {
     "joining_call": Phase.JOINING,
@@ -35,10 +31,6 @@ PHASE_OF: Mapping[str, Phase] = {
     "fatal": Phase.DONE,
 }
 """Statuses that are steps of a life. Others (`ready`, `recording_done`, `media_expired`, breakout rooms) are not."""
-
-
-class Malformed(ValueError):
-    """An answer that is not of Recall's form; says where, never what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +63,7 @@ class BotFacts:
     id: str
     recording: RecordingKind
     transcribe: str
-    """The transcription to ask for once a recording is done, or empty."""
-    is_streamed: bool
-    """Whether it is transcribed while it runs."""
+    """How it is transcribed, or empty."""
     steps: Sequence[Step]
     sessions: Sequence[Session]
     cost_seconds: int
@@ -89,8 +79,7 @@ def read_bot(body: Any, *, now_ms: int) -> BotFacts:
     return BotFacts(
         id=identifier(bot, "id"),
         recording=recording,
-        is_streamed=optional(bot, "recording_config").get("transcript") is not None,
-        transcribe=text(optional(bot, "metadata"), TRANSCRIBE_KEY),
+        transcribe=_transcribe(bot),
         steps=steps,
         sessions=[_session(entry, recording, ended_ms) for entry in items(bot, "recordings")],
         cost_seconds=_cost_s(changes, now_ms),
@@ -138,7 +127,7 @@ def read_artifact(value: Any) -> Artifact:
     """
     found = mapping(value, "artifact")
     status = optional(found, "status")
-    url = _url(optional(found, "data"), "download_url")
+    url = link(optional(found, "data"), "download_url")
     code = text(status, "code") or ("done" if url else "processing")
     state: ArtifactState = "processing"
     if code in ("failed", "deleted"):
@@ -210,11 +199,20 @@ def _cost_s(changes: Sequence[Change], now_ms: int) -> int:
 
 
 def _kind(bot: Mapping[str, Any]) -> RecordingKind:
-    """What the bot records, from the configuration that Recall echoes."""
-    config = optional(bot, "recording_config")
-    if config.get("video_mixed_mp4") is not None:
+    """What the bot was asked to record: our own note, else the configuration that Recall echoes."""
+    noted = _KINDS.get(text(optional(bot, "metadata"), RECORDING_KEY))
+    if noted is not None:
+        return noted
+    config = bot.get("recording_config")
+    if not isinstance(config, dict) or config.get("video_mixed_mp4") is not None:
         return "mp4"
     return "audio_only" if config.get("audio_mixed_mp3") is not None else "off"
+
+
+def _transcribe(bot: Mapping[str, Any]) -> str:
+    noted = text(optional(bot, "metadata"), TRANSCRIBE_KEY)
+    is_streamed = optional(bot, "recording_config").get("transcript") is not None
+    return noted or (WHILE_IT_RUNS if is_streamed else "")
 
 
 def _session(entry: Any, recording: RecordingKind, ended_ms: int) -> Session:
@@ -226,6 +224,8 @@ def _session(entry: Any, recording: RecordingKind, ended_ms: int) -> Session:
     media = shortcuts.get("audio_mixed" if recording == "audio_only" else "video_mixed")
     transcript = shortcuts.get("transcript")
     started_ms = moment(found, "started_at") or moment(found, "created_at")
+    if completed_ms and not started_ms:
+        raise Malformed("recordings.started_at is missing")
     return Session(
         id=identifier(found, "id"),
         state=state,
@@ -254,8 +254,7 @@ def _media(session: Session) -> Artifact:
 
 def _awaited(facts: BotFacts, session: Session) -> Artifact | None:
     """A transcript that Recall does not list yet. `done` of the bot is not the end of it: it may come minutes later."""
-    is_wanted = facts.is_streamed or facts.transcribe
-    if not is_wanted or session.state == "failed":
+    if not facts.transcribe or session.state == "failed":
         return None
     return Artifact(id="", state="processing", updated_ms=session.updated_ms or session.started_ms)
 
@@ -267,74 +266,3 @@ def _why(code: str, sub_code: str) -> str:
 def _expiry(artifacts: Sequence[Artifact | None], now_ms: int) -> int:
     has_urls = any(artifact is not None and artifact.url for artifact in artifacts)
     return now_ms + URL_LIFE_MS - URL_MARGIN_MS if has_urls else 0
-
-
-def mapping(value: Any, name: str) -> Mapping[str, Any]:
-    """A JSON object."""
-    if not isinstance(value, dict):
-        raise Malformed(f"{name} is not an object")
-    return value
-
-
-def optional(value: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """An object in an object; empty when it is null or missing."""
-    found = value.get(name)
-    return {} if found is None else mapping(found, name)
-
-
-def items(value: Mapping[str, Any], name: str) -> Iterator[Any]:
-    """The members of a list; none when it is null or missing."""
-    found = value.get(name)
-    if found is not None and not isinstance(found, list):
-        raise Malformed(f"{name} is not a list")
-    return iter(found or ())
-
-
-def text(value: Mapping[str, Any], name: str) -> str:
-    """A short text that can be kept anywhere; empty when it is null or missing."""
-    found = value.get(name)
-    if found is None:
-        return ""
-    if not isinstance(found, str) or not found.isprintable():
-        raise Malformed(f"{name} is not a plain text")
-    return found[:MAX_TEXT_CHARS]
-
-
-def identifier(value: Mapping[str, Any], name: str) -> str:
-    """An id: what may stand in a path and in our own ids."""
-    found = text(value, name)
-    if not is_id(found):
-        raise Malformed(f"{name} is not an id")
-    return found
-
-
-def is_id(value: str) -> bool:
-    """Whether it has the form of Recall's ids: letters, digits and dashes, at most 64."""
-    return 0 < len(value) <= 64 and value.isascii() and value.replace("-", "").replace("_", "").isalnum()
-
-
-def moment(value: Mapping[str, Any], name: str) -> int:
-    """An ISO 8601 time in ms; 0 when it is null or missing. Without an offset it is UTC."""
-    found = value.get(name)
-    if found is None:
-        return 0
-    if not isinstance(found, str):
-        raise Malformed(f"{name} is not a time")
-    try:
-        at = datetime.fromisoformat(found)
-        at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000)
-    except (ValueError, OverflowError):
-        raise Malformed(f"{name} is not a time") from None
-    if not EARLIEST_MS <= at_ms <= LATEST_MS:
-        raise Malformed(f"{name} is not a time of ours")
-    return at_ms
-
-
-def _url(data: Mapping[str, Any], name: str) -> str:
-    found = data.get(name)
-    if found is None:
-        return ""
-    is_plain = isinstance(found, str) and found.isascii() and found.isprintable() and " " not in found
-    if not is_plain or len(found) > MAX_URL_CHARS or not found.startswith(("https://", "http://")):
-        raise Malformed(f"{name} is not a link")
-    return str(found)

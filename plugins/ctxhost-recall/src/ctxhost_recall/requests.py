@@ -8,11 +8,13 @@ from ctxhost_recall.settings import RecallSettings
 
 BOT_KEY = "bb_bot_id"
 APP_KEY = "bb_app_id"
+RECORDING_KEY = "bb_recording"
 TRANSCRIBE_KEY = "bb_transcribe"
-"""In the bot's metadata: the transcription to ask for when a recording is done. Absent: none."""
+"""In the bot's metadata, beside the user's: whose it is, what it records, and how it is transcribed (absent: not)."""
 
 AFTER_THE_RECORDING = "recallai_async"
 """The one transcription that Recall takes only once there is a recording."""
+WHILE_IT_RUNS = "recallai_streaming"
 
 MAX_BOT_NAME_CHARS = 100
 NEVER_S = 86_400
@@ -35,23 +37,25 @@ def create_body(request: BotRequest, settings: RecallSettings, *, now_ms: int) -
 def transcription(provider: str, settings: RecallSettings) -> dict[str, Any]:
     """`provider` and `diarization`, as both a bot's configuration and `create_transcript` take them."""
     options: dict[str, Any] = {}
-    if provider in ("recallai_async", "recallai_streaming"):
+    if provider in (AFTER_THE_RECORDING, WHILE_IT_RUNS):
         options["language_code"] = settings.transcription_language
-    if provider == "recallai_streaming":
+    if provider == WHILE_IT_RUNS:
         options["mode"] = "prioritize_accuracy"
     return {"provider": {provider: options}, "diarization": {"use_separate_streams_when_available": True}}
 
 
 def _ours(request: BotRequest, settings: RecallSettings) -> dict[str, str]:
-    ours = {BOT_KEY: request.bot, APP_KEY: request.app}
-    if _is_transcribed_afterwards(request, settings):
-        ours[TRANSCRIBE_KEY] = AFTER_THE_RECORDING
+    ours = {BOT_KEY: request.bot, APP_KEY: request.app, RECORDING_KEY: request.recording}
+    if request.transcript:
+        ours[TRANSCRIBE_KEY] = _transcribed_by(request, settings)
     return ours
 
 
-def _is_transcribed_afterwards(request: BotRequest, settings: RecallSettings) -> bool:
-    has_recording = request.recording != "off"
-    return request.transcript and has_recording and settings.transcription == AFTER_THE_RECORDING
+def _transcribed_by(request: BotRequest, settings: RecallSettings) -> str:
+    """The operator's choice; where nothing is recorded only one that listens can do it."""
+    if request.recording == "off" and settings.transcription == AFTER_THE_RECORDING:
+        return WHILE_IT_RUNS
+    return settings.transcription
 
 
 def _recording_config(request: BotRequest, settings: RecallSettings) -> dict[str, Any]:
@@ -68,10 +72,8 @@ def _recording_config(request: BotRequest, settings: RecallSettings) -> dict[str
 
 
 def _streamed_transcript(request: BotRequest, settings: RecallSettings) -> dict[str, Any] | None:
-    if not request.transcript or _is_transcribed_afterwards(request, settings):
-        return None
-    chosen = settings.transcription
-    return transcription("recallai_streaming" if chosen == AFTER_THE_RECORDING else chosen, settings)
+    chosen = _transcribed_by(request, settings)
+    return transcription(chosen, settings) if request.transcript and chosen != AFTER_THE_RECORDING else None
 
 
 def _automatic_leave(request: BotRequest) -> dict[str, Any]:

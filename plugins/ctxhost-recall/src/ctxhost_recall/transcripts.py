@@ -11,8 +11,9 @@ from typing import Any
 from ctxhost.errors import Refusal
 from ctxhost.meetings.provider import Artifact
 from ctxhost_recall.client import Api, Call, Reply, nonsense, segment
+from ctxhost_recall.fields import Malformed, items, mapping
 from ctxhost_recall.limits import Deadline
-from ctxhost_recall.records import BotFacts, Malformed, Session, items, mapping, read_artifact
+from ctxhost_recall.records import BotFacts, Session, read_artifact
 from ctxhost_recall.requests import AFTER_THE_RECORDING, transcription
 from ctxhost_recall.settings import RecallSettings
 

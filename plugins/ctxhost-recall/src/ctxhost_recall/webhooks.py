@@ -7,7 +7,7 @@ from typing import Any
 from ctxhost.meetings.provider import BadWebhook, ProviderEvent, UnreadableWebhook
 from ctxhost.webhooks.signing import BadSignature
 from ctxhost.webhooks.signing import verify as verify_signature
-from ctxhost_recall.records import is_id
+from ctxhost_recall.fields import is_id
 from ctxhost_recall.requests import BOT_KEY
 
 MAX_KIND_CHARS = 100

@@ -1,7 +1,7 @@
 """The one road by which facts come in: the provider's whole record, taken over in one transaction."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ctxhost import jobs
@@ -18,7 +18,6 @@ from ctxhost.meetings.commands.shared import (
     save,
     tell,
     telling_reads,
-    was_told,
 )
 from ctxhost.meetings.lifecycle import OVER, Verdict
 from ctxhost.meetings.model import cost_of
@@ -28,12 +27,6 @@ from ctxhost.store import Key, View
 from ctxhost.store.rows import Bot, Entry, Lease, ProviderCost
 
 _LINES = ("recording", "transcription")
-_CONTRARY = {
-    "recording.done": "recording.failed",
-    "recording.failed": "recording.done",
-    "transcript.done": "transcript.failed",
-    "transcript.failed": "transcript.done",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +60,7 @@ class NoteRecord:
         if bot.completed_ms:
             return verdict
         for happening in verdict.happenings:
-            contrary = _CONTRARY.get(happening.event)
-            if contrary is None or not was_told(view, bot.id, contrary):
-                tell(view, verdict.bot, happening)
+            tell(view, verdict.bot, happening)
         self._settle(view, verdict)
         if verdict.bot.status in OVER:
             jobs.cancel(view, kind=RENEW, ref=bot.id)
@@ -96,7 +87,9 @@ class NoteRecord:
 
     def _note_cost(self, view: View, bot: Bot) -> None:
         stored = view.get(ProviderCost, bot.id)
-        seconds = max(self.record.cost_seconds, stored.seconds if stored else 0)
+        if stored is not None and self.record.cost_seconds <= stored.seconds:
+            return
+        seconds = self.record.cost_seconds
         view.put(
             ProviderCost(
                 id=bot.id,
@@ -125,22 +118,27 @@ class LookNow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteUrls:
-    """Fresh links to artifacts that are ready already."""
+    """Fresh links to artifacts that are ready already. What a record does not show, and is fresh, has come since."""
 
     account: str
     bot: str
-    recording_url: str
-    transcript_url: str
+    recording_urls: Mapping[str, str]
+    """By the recording's id."""
+    transcript_urls: Mapping[str, str]
+    """By the transcript's id."""
     urls_expire_ms: int
 
     def reads(self) -> Iterable[Key]:
         return [(Bot, self.bot)]
 
     def apply(self, view: View) -> Bot:
-        bot = get_bot(view, self.bot)._replace(
-            recording_url=self.recording_url,
-            transcript_url=self.transcript_url,
-            urls_expire_ms=self.urls_expire_ms,
+        bot = get_bot(view, self.bot)
+        recording_url = self.recording_urls.get(bot.recording_id, "")
+        transcript_url = self.transcript_urls.get(bot.transcript_id, "")
+        if bot.urls_expire_ms > view.now_ms:
+            recording_url, transcript_url = recording_url or bot.recording_url, transcript_url or bot.transcript_url
+        bot = bot._replace(
+            recording_url=recording_url, transcript_url=transcript_url, urls_expire_ms=self.urls_expire_ms
         )
         view.put(bot)
         return bot

@@ -76,5 +76,4 @@ def _open_rates(lease: Lease) -> dict[str, int]:
 def _covered_until_ms(bot: Bot, lease: Lease) -> int:
     """How far what is held reaches; waiting costs nothing, so it counts from the admission."""
     rate = sum(_open_rates(lease).values())
-    covered_ms = lease.held * _HOUR_MS // rate if rate else 0
-    return max(lease.paid_until_ms, bot.started_ms + covered_ms)
+    return bot.started_ms + lease.held * _HOUR_MS // rate if bot.started_ms and rate else lease.paid_until_ms

@@ -15,6 +15,8 @@ RENEW = "renew"
 LEAVE = "leave"
 """Its reference is a bot, or the handle (`provider/provider id`) of one that nobody wants."""
 
+SCHEDULED_AHEAD_MS = 600_000
+
 
 def handle_id(provider: str, provider_id: str) -> str:
     return f"{provider}/{provider_id}"
@@ -56,23 +58,24 @@ def save(view: View, bot: Bot) -> None:
         )
 
 
+def is_scheduled(bot: Bot) -> bool:
+    """Whether it joins so much later than it was asked for that it does not count as waiting to be let in."""
+    return bot.join_at_ms > bot.created_ms + SCHEDULED_AHEAD_MS
+
+
 def _counts(bot: Bot | None) -> tuple[int, int]:
     if bot is None:
         return 0, 0
-    return int(bot.status in UNADMITTED and not bot.join_at_ms), int(bot.status not in OVER)
+    return int(bot.status in UNADMITTED and not is_scheduled(bot)), int(bot.status not in OVER)
 
 
 def history_id(bot: str, event: str) -> str:
     return f"{bot}/{event}"
 
 
-def was_told(view: View, bot: str, event: str) -> bool:
-    return view.get(History, history_id(bot, event)) is not None
-
-
 def tell(view: View, bot: Bot, happening: Happening) -> None:
     """Write a line of the bot's history and owe the message, both once."""
-    if was_told(view, bot.id, happening.event):
+    if view.get(History, history_id(bot.id, happening.event)) is not None:
         return
     view.put(
         History(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ctxhost.errors import IdempotencyConflict, RateLimited
 from ctxhost.ledger.commands import Reserve
 from ctxhost.meetings.commands.renewal import RENEW_BEFORE_MS
-from ctxhost.meetings.commands.shared import RENEW, SPAWN, ask, bot_reads, job_reads, save
+from ctxhost.meetings.commands.shared import RENEW, SPAWN, ask, bot_reads, is_scheduled, job_reads, save
 from ctxhost.meetings.model import FIRST_HOLD_S, PURPOSE, cost_of
 from ctxhost.store import Key, View
 from ctxhost.store.rows import Answer, Bot, BotTally
@@ -71,9 +71,9 @@ class StartBot:
             return stored
         if self.answer:
             self._check_first_use(view)
-        self._check_caps(view.get(BotTally, self.account))
-        self._reserve().apply(view)
         bot = self.bot._replace(created_ms=view.now_ms)
+        self._check_caps(bot, view.get(BotTally, self.account))
+        self._reserve().apply(view)
         save(view, bot)
         self._ask_jobs(view, bot)
         if self.answer:
@@ -104,10 +104,10 @@ class StartBot:
         if stored.bot != self.supersedes:
             raise Replay(stored.bot)
 
-    def _check_caps(self, tally: BotTally | None) -> None:
+    def _check_caps(self, bot: Bot, tally: BotTally | None) -> None:
         if tally is None:
             return
-        if tally.waiting >= self.caps.unadmitted and not self.bot.join_at_ms:
+        if tally.waiting >= self.caps.unadmitted and not is_scheduled(bot):
             raise RateLimited(
                 f"{tally.waiting} bots of this account wait to be admitted; that is the limit.", retry_after_s=30
             )

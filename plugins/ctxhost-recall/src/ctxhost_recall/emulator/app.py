@@ -66,7 +66,9 @@ class Emulator:
         self.courier = Courier(self.world, self.clock, webhook_url, webhook_secret)
         routes = [self._route(path, places) for path, places in self.api.places().items()]
         routes.append(Route("/_media/{id}", media.serve))
-        self.app: ASGIApp = Starlette(routes=routes, exception_handlers={404: _no_page})
+        app = Starlette(routes=routes, exception_handlers={404: _no_page})
+        app.router.redirect_slashes = False
+        self.app: ASGIApp = app
 
     @property
     def webhooks(self) -> Knobs:

@@ -69,7 +69,7 @@ class Birth:
     join_at_ms: int | None
     story: Story
     timeouts_s: Mapping[str, int]
-    """waiting_room, noone_joined, everyone_left, in_call_not_recording, recording_permission_denied."""
+    """waiting_room, noone_joined, in_call_not_recording, recording_permission_denied."""
     records: bool
     """Whether anything at all is captured."""
 

@@ -6,7 +6,7 @@ import hmac
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ctxhost_recall.emulator.shapes import Links, transcript_file
+from ctxhost_recall.emulator.shapes import transcript_file
 from ctxhost_recall.emulator.world import Unknown, World
 
 LINK_LIFE_S = 21_600
@@ -18,7 +18,7 @@ FILES = {
 _DENIED = b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code></Error>"
 
 
-class Media(Links):
+class Media:
     """Mints the links and serves what they lead to."""
 
     def __init__(self, world: World, *, secret: str) -> None:

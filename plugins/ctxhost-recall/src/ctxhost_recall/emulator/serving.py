@@ -1,6 +1,5 @@
 """An ASGI app on a port of this machine, for as long as a block lasts."""
 
-import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +14,6 @@ async def serve(app: ASGIApp, *, port: int = 0) -> AsyncIterator[str]:
     """Serve on loopback, on a free port unless one is given; gives the base URL."""
     config = uvicorn.Config(app, lifespan="off", access_log=False, log_config=None)
     config.load()
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
     with socket.create_server(("127.0.0.1", port)) as listener:

@@ -1,7 +1,7 @@
 """Facts as Recall writes them: the bot object, recordings, artifacts, webhooks, downloads."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -114,11 +114,12 @@ class Shapes:
         return shown
 
 
-class Links:
-    """Links that expire. An interface, so that the shapes need not know how they are signed."""
+class Links(Protocol):
+    """Where links come from that expire."""
 
     def link(self, base_url: str, artifact_id: str, now_ms: int) -> str:
-        raise NotImplementedError
+        """A URL of an artifact's file, minted at a time."""
+        ...
 
 
 def recording_state(bot: Bot, capture: Capture, now_ms: int) -> tuple[str, str | None, int]:

@@ -227,7 +227,6 @@ def _timeouts(leave: AutomaticLeave) -> dict[str, int]:
     return {
         "waiting_room": leave.waiting_room_timeout,
         "noone_joined": leave.noone_joined_timeout,
-        "everyone_left": leave.everyone_left_timeout.timeout,
         "in_call_not_recording": leave.in_call_not_recording_timeout,
         "recording_permission_denied": leave.recording_permission_denied_timeout,
     }

@@ -1,0 +1,211 @@
+"""A quick lane and a patient one, so that an account that is locked elsewhere delays no other one.
+
+The quick lane takes the locks that are free. The commands of an account whose lock is not go over to the patient lane,
+which waits; until it has done with the account, all its commands follow there, so that their order is kept. (A second
+quick lane was tried: it halves the batches, and with them the speed of a small machine.)
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
+
+import psycopg
+
+from ctxhost.errors import Overloaded
+from ctxhost.store import Command
+from ctxhost.store.batch import BATCH_LIMIT, CLOSING, QUEUE_LIMIT, Outcome, Queue
+from ctxhost.store.postgres_batch import LOCKED, Batches, Commands
+from ctxhost.store.postgres_wire import sqlstate
+
+T = TypeVar("T")
+
+PATIENCE_S = 8
+"""How long a command waits for an account that is locked elsewhere; longer than a host that stands still keeps it."""
+TOO_LONG = "Another host has been busy with this account for long; nothing was written."
+
+
+class HandedOver(NamedTuple):
+    """In place of an answer: where it will be."""
+
+    answer: "asyncio.Future[Any]"
+
+
+class _Waiting(NamedTuple):
+    command: Command[Any]
+    answer: "asyncio.Future[Any]"
+    until: float
+
+
+class Lanes:
+    """The way into the engine. `wake` is called after each commit that put jobs."""
+
+    def __init__(self, quick: Batches, patient: Batches, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._quick = quick
+        self._queue = Queue(self._run)
+        self._patient = _PatientLane(patient, wake)
+
+    async def write(self, command: Command[T]) -> T:
+        answer: Any = await self._queue.submit(command)
+        return cast("T", await answer.answer if isinstance(answer, HandedOver) else answer)
+
+    async def _run(self, commands: Commands) -> Sequence[Outcome]:
+        """A batch of the quick lane. What cannot go on here has been handed over when this returns."""
+        here = [n for n, command in enumerate(commands) if not self._patient.has(command.account)]
+        outcomes: list[Outcome | None] = [None] * len(commands)
+        try:
+            ran = await self._quick.run([commands[n] for n in here]) if here else None
+        except psycopg.Error as error:
+            if sqlstate(error) != LOCKED or len(commands) > 1:
+                raise
+            ran = None
+        if ran is not None:
+            for n, outcome in zip(here, ran.outcomes, strict=True):
+                outcomes[n] = outcome
+            if ran.has_jobs:
+                self._wake()
+        return [outcome or self._hand_over(command) for command, outcome in zip(commands, outcomes, strict=True)]
+
+    def _hand_over(self, command: Command[Any]) -> Outcome:
+        try:
+            return Outcome(HandedOver(self._patient.submit(command)), None)
+        except Overloaded as error:
+            return Outcome(None, error)
+
+    async def aclose(self, *, drain_s: float) -> None:
+        """Close the intake and drain both lanes; the rest hear that nothing was written."""
+        started = time.monotonic()
+        await self._queue.aclose(drain_s=drain_s)
+        await self._queue.idle()
+        await self._patient.aclose(drain_s=max(drain_s - (time.monotonic() - started), 0))
+
+
+class _PatientLane:
+    """Waits for one account at a time, the one that has waited longest, and takes along whatever is free."""
+
+    def __init__(self, batches: Batches, wake: Callable[[], None]) -> None:
+        self._batches = batches
+        self._wake = wake
+        self._waiting: dict[str, deque[_Waiting]] = {}
+        self._count: Counter[str] = Counter()
+        self._flusher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def has(self, account: str) -> bool:
+        """Whether a command of the account is here, and not yet answered."""
+        return self._count[account] > 0
+
+    def submit(self, command: Command[Any]) -> "asyncio.Future[Any]":
+        """Raises `Overloaded` when the lane is closed, or the account's share of it is full."""
+        account = command.account
+        if self._closed:
+            raise Overloaded(CLOSING)
+        if self._count[account] >= QUEUE_LIMIT // 4:
+            raise Overloaded(TOO_LONG)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._count[account] += 1
+        answer.add_done_callback(lambda _: self._answered(account, answer))
+        self._waiting.setdefault(account, deque()).append(_Waiting(command, answer, loop.time() + PATIENCE_S))
+        if self._flusher is None:
+            self._flusher = loop.create_task(self._flush())
+        return answer
+
+    def _answered(self, account: str, answer: "asyncio.Future[Any]") -> None:
+        self._count[account] -= 1
+        if not self._count[account]:
+            del self._count[account]
+        if not answer.cancelled():
+            answer.exception()  # its caller may have gone: then nobody else looks
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                taken = self._take()
+                if taken:
+                    commands = [waiting.command for waiting in taken]
+                    self._tell(taken, await self._outcomes(commands, wait_for=commands[0].account))
+                await asyncio.sleep(0)
+        finally:
+            self._flusher = None
+
+    def _take(self) -> list[_Waiting]:
+        """The commands of every account that waits, in their order, up to a batch; the account first in line first."""
+        now = asyncio.get_running_loop().time()
+        taken: list[_Waiting] = []
+        for account in list(self._waiting):
+            line = deque(waiting for waiting in self._waiting[account] if not waiting.answer.done())
+            while line and line[0].until <= now:
+                line.popleft().answer.set_exception(Overloaded(TOO_LONG))
+            if line:
+                self._waiting[account] = line
+                taken += [line[n] for n in range(min(len(line), BATCH_LIMIT - len(taken)))]
+            else:
+                del self._waiting[account]
+        return taken
+
+    def _tell(self, taken: Sequence[_Waiting], outcomes: Sequence[Outcome | None]) -> None:
+        """Answer what was decided. The account first in line goes to the end if it is still locked."""
+        for waiting, outcome in zip(taken, outcomes, strict=True):
+            if outcome is None:
+                continue
+            self._waiting[waiting.command.account].remove(waiting)
+            if waiting.answer.done():
+                continue
+            if outcome.error is None:
+                waiting.answer.set_result(outcome.value)
+            else:
+                waiting.answer.set_exception(_tellable(outcome.error))
+        first = taken[0].command.account
+        line = self._waiting.pop(first)
+        if line:
+            self._waiting[first] = line
+
+    async def _outcomes(self, commands: Commands, *, wait_for: str | None) -> Sequence[Outcome | None]:
+        try:
+            ran = await self._batches.run(commands, wait_for=wait_for)
+        except Overloaded as busy:
+            return [Outcome(None, Overloaded(busy.message, retry_after_s=busy.retry_after_s or 1)) for _ in commands]
+        except Exception as error:  # noqa: BLE001 - the database refused: every waiter must hear of it
+            if sqlstate(error) == LOCKED:
+                return await self._without(commands, wait_for)
+            return [Outcome(None, error)] if len(commands) == 1 else await self._one_by_one(commands)
+        if ran.has_jobs:
+            self._wake()
+        return ran.outcomes
+
+    async def _without(self, commands: Commands, account: str | None) -> Sequence[Outcome | None]:
+        """The account is still locked, or something else is: go on with the others."""
+        others = [command for command in commands if command.account != account]
+        if account is None:
+            return [None] if len(commands) == 1 else await self._one_by_one(commands)
+        outcomes = iter(await self._outcomes(others, wait_for=None) if others else ())
+        return [None if command.account == account else next(outcomes) for command in commands]
+
+    async def _one_by_one(self, commands: Commands) -> Sequence[Outcome | None]:
+        """Alone, so that what the database refuses is refused alone; none overtakes one of its account that waits."""
+        outcomes: list[Outcome | None] = []
+        held: set[str] = set()
+        for command in commands:
+            alone = None if command.account in held else (await self._outcomes([command], wait_for=None))[0]
+            outcomes.append(alone)
+            if alone is None:
+                held.add(command.account)
+        return outcomes
+
+    async def aclose(self, *, drain_s: float) -> None:
+        self._closed = True
+        if self._flusher is not None:
+            await asyncio.wait([self._flusher], timeout=drain_s)
+        for line in self._waiting.values():
+            for waiting in line:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(Overloaded(CLOSING))
+        if self._flusher is not None:
+            await asyncio.wait([self._flusher])
+
+
+def _tellable(error: BaseException) -> BaseException:
+    return RuntimeError("a command raised StopIteration") if isinstance(error, StopIteration) else error

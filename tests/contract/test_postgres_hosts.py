@@ -1,0 +1,289 @@
+"""Several hosts on one PostgreSQL: one of them stands still, loses its connection, or loses the server."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.contract import paused_child
+from tests.contract.commands import Add, Append, Do, Put, app, job
+from tests.contract.engines import POSTGRES, Engine, postgres_url
+from tests.postgres import Server
+
+from ctxhost.clock import WallClock
+from ctxhost.errors import Overloaded
+from ctxhost.ledger.commands import OpenAccount
+from ctxhost.ledger.ledger import Ledger
+from ctxhost.store import Store, postgres_batch, postgres_hosts, queries
+from ctxhost.store.open import open_store
+from ctxhost.store.postgres_wire import Result, Statement, Wire
+from ctxhost.store.rows import Account, App
+
+ROOT = Path(__file__).parents[2]
+SOON_S = 0.5  # what must not wait takes a few milliseconds; a busy machine is given more
+KILL = Statement("select pg_terminate_backend(pg_backend_pid())")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    yield POSTGRES
+    POSTGRES.discard(tmp_path)
+
+
+@pytest.fixture
+async def url(engine: Engine, tmp_path: Path) -> str:
+    return await asyncio.to_thread(postgres_url, tmp_path)
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    """A host whose clock is the database's."""
+    opened = await open_store(url)
+    for account in ("held", "free"):
+        await opened.write(OpenAccount(account=account, owner="me"))
+    yield opened
+    await opened.aclose()
+
+
+@contextlib.asynccontextmanager
+async def standing_still(url: str, account: str) -> AsyncIterator[None]:
+    """Another host that has locked an account and does nothing more."""
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        await connection.execute("select 1 from account where id = %s for update", (account,))
+        yield
+        await connection.rollback()
+
+
+async def timed(store: Store, account: str, n: int) -> float:
+    started = time.monotonic()
+    await store.write(Put(app(f"{account}{n}", account=account), account=account))
+    return time.monotonic() - started
+
+
+async def test_a_locked_account_delays_no_other(store: Store, url: str) -> None:
+    """While another host stands still with an account, all others are served; its own writes come in their order."""
+    seen: list[int] = []
+
+    def note(n: int) -> Do:
+        return Do(lambda _: seen.append(n), account="held")
+
+    async with standing_still(url, "held"):
+        waiting = [asyncio.ensure_future(store.write(note(n))) for n in range(5)]
+        took_s = []
+        for n in range(40):
+            took_s.append(await timed(store, "free", n))
+            waiting.append(asyncio.ensure_future(store.write(note(5 + n))))
+        assert [] == seen
+    await asyncio.gather(*waiting)
+
+    assert max(took_s) < SOON_S
+    assert list(range(45)) == seen
+    assert await timed(store, "held", 1) < SOON_S
+
+
+async def test_an_account_that_stays_locked_is_told(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits too long for an account hears when to come again, and nothing was written."""
+    monkeypatch.setattr("ctxhost.store.postgres_lanes.PATIENCE_S", 0.1)
+    async with standing_still(url, "held"):
+        with pytest.raises(Overloaded, match="nothing was written") as caught:
+            await store.write(Add("a", 1, account="held"))
+    assert "retry-after" in caught.value.headers()
+    assert await store.read(queries.by_id(App, "a")) is None
+
+
+async def test_a_caller_that_goes_away_while_it_waits_is_dropped(store: Store, url: str) -> None:
+    """A cancelled write that still waits for its account does not happen, and stands in nobody's way."""
+    async with standing_still(url, "held"):
+        gone = asyncio.ensure_future(store.write(Add("a", 1, account="held")))
+        stays = asyncio.ensure_future(store.write(Add("a", 10, account="held")))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        await asyncio.sleep(0.1)  # the round that it was part of is over
+    assert 10 == await stays
+
+
+async def test_a_host_stopped_in_mid_batch(store: Store, tmp_path: Path, url: str) -> None:
+    """A process that is stopped while it holds an account delays that account for seconds, no other for long; when it
+    goes on, its own write is still done, once."""
+    command = [sys.executable, str(Path(paused_child.__file__)), url]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=env) as child:  # noqa: ASYNC220 - it is waited for
+        try:
+            await asyncio.to_thread(os.waitpid, child.pid, os.WUNTRACED)
+            held = asyncio.ensure_future(store.write(Add("sum", 1, account="held")))
+            took_s = [await timed(store, "free", n) for n in range(100)]
+            assert not held.done()
+            assert max(took_s) < SOON_S
+            await held
+        finally:
+            child.send_signal(signal.SIGCONT)
+        output, _ = await asyncio.to_thread(child.communicate)
+    assert b"written 11" == output.strip()
+    row = await store.read(queries.by_id(App, "sum"))
+    assert row is not None
+    assert 11 == row.created_ms
+
+
+def killing(monkeypatch: pytest.MonkeyPatch, at: int) -> list[int]:
+    """Have the server end a batch's connection before its statement `at`; tells how many statements a batch has."""
+    trip = Wire.trip
+    sent: list[Statement] = []
+    sizes: list[int] = []
+
+    async def killed(wire: Wire, statements: list[Statement]) -> list[Result]:
+        first = len(sent)
+        sent.extend(statements)
+        is_last = statements[-1].sql == "commit"
+        if is_last and not sizes:
+            sizes.append(len(sent) - max(n for n, one in enumerate(sent) if one.sql.startswith("begin")))
+        place = at - first
+        if 0 <= place < len(statements) or (place == len(statements) and is_last):
+            statements = [*statements[:place], KILL, *statements[place:]]
+        return await trip(wire, statements)
+
+    monkeypatch.setattr(Wire, "trip", killed)
+    return sizes
+
+
+@pytest.mark.parametrize("at", range(10))
+async def test_a_connection_that_breaks_at_any_statement(
+    store: Store, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The caller does not notice: the write is done, once, whether its commit was lost before or after it."""
+    await store.write(Add("sum", 1, account="free"))
+    statements = killing(monkeypatch, at)
+    commands: list[Any] = [Add("sum", 10, account="free"), Put(job("j", due_ms=0, account="free"), account="free")]
+    answers = await asyncio.gather(*[store.write(command) for command in commands])
+    monkeypatch.undo()
+
+    assert [11, "work/j"] == answers
+    assert 9 == statements[0]  # so that the last of the numbers tried is after the commit
+    row = await store.read(queries.by_id(App, "sum"))
+    assert row is not None
+    assert 11 == row.created_ms
+
+
+async def test_reads_and_claims_survive_a_broken_connection(store: Store, url: str, tmp_path: Path) -> None:
+    """Every connection of a host is ended under it; what it does next works."""
+    await store.write(Put(job("j", due_ms=0, account="free"), account="free"))
+    ended = (
+        "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and datname is not null"
+    )
+    await asyncio.to_thread(POSTGRES.execute, tmp_path, f"{ended} and datname = current_database()")
+
+    assert await store.read(queries.by_id(Account, "free")) is not None
+    jobs, _ = await store.claim(["work"], limit=5, per_lane=5, hold_s=60)
+    assert ["j"] == [claimed.ref for claimed in jobs]
+    assert 0 == await store.prune()
+    await store.write(Add("a", 1, account="free"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["shut down", "crashed"])
+async def test_a_server_that_is_away_for_a_while(how: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load: callers hear 503 with Retry-After, no acknowledged write is lost, none is doubled, all recovers."""
+    monkeypatch.setattr(postgres_batch, "FATE_KNOWN_AFTER_S", 0.2)
+    server = await asyncio.to_thread(Server)
+    store = await open_store(server.create("away"))
+    await store.write(OpenAccount(account="acct", owner="me"))
+    acknowledged: set[str] = set()
+    refused: list[Overloaded] = []
+    done = asyncio.Event()
+
+    async def write_for_ever(name: str) -> None:
+        n = 0
+        while not done.is_set():
+            n += 1
+            try:
+                await store.write(Append(app(f"{name}-{n}", account="acct"), account="acct"))
+                acknowledged.add(f"{name}-{n}")
+            except Overloaded as error:
+                refused.append(error)
+                await asyncio.sleep(0.02)
+
+    try:
+        writers = [asyncio.ensure_future(write_for_ever(f"w{n}")) for n in range(16)]
+        await asyncio.sleep(0.3)
+        before = len(acknowledged)
+        await asyncio.to_thread(server.stop, how)
+        await asyncio.sleep(0.5)
+        with pytest.raises(Overloaded):
+            await store.read(queries.by_id(Account, "acct"))
+        away = len(acknowledged)
+        await asyncio.to_thread(server.start)
+        deadline = time.monotonic() + 20
+        while len(acknowledged) < away + 100 and time.monotonic() < deadline:  # noqa: ASYNC110 - it grows in many steps
+            await asyncio.sleep(0.05)
+        done.set()
+        await asyncio.gather(*writers)
+        rows = {row.id for row in await store.read(queries.apps("acct"))}
+    finally:
+        done.set()
+        await store.aclose()
+        await asyncio.to_thread(server.close)
+
+    assert before > 0
+    assert len(acknowledged) >= away + 100
+    assert set() == acknowledged - rows
+    assert all("retry-after" in error.headers() for error in refused)
+    assert refused
+    unknown = sum("not known" in error.message for error in refused)
+    assert len(rows - acknowledged) <= unknown
+
+
+async def test_another_host_is_told_of_new_jobs(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that have joined wake each other, soon; one's own word is no news to it."""
+    monkeypatch.setattr(postgres_hosts, "HINT_PAUSE_S", 0)
+    other = await open_store(url)
+    try:
+        await store.recover()
+        await other.recover()
+        woken = asyncio.Event()
+        other.on_jobs(woken.set)
+        async with asyncio.timeout(10):
+            for n in range(100):  # until the other one listens
+                await store.write(Put(job(f"{n}", due_ms=0, account="free"), account="free"))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), 0.1)
+                    break
+        assert woken.is_set()
+    finally:
+        await other.aclose()
+
+
+@pytest.mark.parametrize("wrong_ms", [-5_000, 5_000])
+async def test_the_databases_clock_decides(store: Store, monkeypatch: pytest.MonkeyPatch, wrong_ms: int) -> None:
+    """A host whose own clock is wrong writes the same times as any other, and says the same time."""
+    right_ms = WallClock().now_ms()
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + wrong_ms * 1_000_000)
+    account = await Ledger(store).open_account("me", account="new")
+
+    assert abs(account.created_ms - right_ms) < 2_000
+    assert abs(store.now_ms() - right_ms) < 2_000
+
+
+async def test_behind_a_pooler(store: Store, url: str, tmp_path: Path) -> None:
+    """Where a connection keeps no state, everything but the hints and the roll call works alike."""
+    pooled = await open_store(url, is_pooled=True)
+    try:
+        answers = await asyncio.gather(
+            *[host.write(Add("sum", 1, account="free")) for _ in range(20) for host in (store, pooled)]
+        )
+        assert list(range(1, 41)) == sorted(answers)
+        await pooled.write(Put(job("j", due_ms=0, account="free"), account="free"))
+        await pooled.recover()
+        jobs, _ = await pooled.claim(["work"], limit=5, per_lane=5, hold_s=60)
+        assert ["j"] == [claimed.ref for claimed in jobs]
+        assert [] == await pooled.read(queries.ids("select name from pg_prepared_statements"))
+        async with standing_still(url, "held"):
+            assert await timed(pooled, "free", 1) < SOON_S
+    finally:
+        await pooled.aclose()
