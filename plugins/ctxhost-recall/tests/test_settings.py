@@ -8,10 +8,12 @@ import pytest
 
 import ctxhost_recall
 from ctxhost.clock import ManualClock
+from ctxhost.doctor import examine
 from ctxhost.errors import SettingsError
 from ctxhost.hookspecs import Services
-from ctxhost.meetings.provider import MeetingProvider
+from ctxhost.meetings.provider import Examined, MeetingProvider
 from ctxhost.plugins import load_plugins
+from ctxhost.settings import Settings
 from ctxhost_recall.settings import RecallSettings, read_settings
 
 SECRET = "whsec_uVjstrRSKq+hmqhhKSFEt979xzBqccxU"
@@ -108,3 +110,66 @@ def test_no_secret_in_a_repr() -> None:
 
     assert "canary-key" not in shown
     assert SECRET not in shown
+
+
+def problems(folder: Path, **settings: Any) -> list[tuple[str, str]]:
+    """What and mend of each problem of a provider that has these settings, beside those that are right."""
+    (provider,) = offered(folder, **{"api_key": "key", "webhook_secret": SECRET, **settings})
+    assert isinstance(provider, Examined)
+    return [(problem.what, problem.mend) for problem in provider.problems()]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"base_url": "https://us-west-2.recall.ai"},
+        {"base_url": "https://EU-central-1.recall.ai"},
+        {"base_url": "https://ap-northeast-1.recall.ai:443"},
+        {"base_url": "http://127.0.0.1:8899"},
+        {"base_url": "http://localhost:8899"},
+        {"rate_limit_percent": 100},
+        {"transcription_language": "de", "transcription": "recallai_streaming"},
+        {"transcription": "deepgram_streaming"},
+    ],
+    ids=str,
+)
+def test_nothing_is_wrong_where_nothing_is(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Recall's regions and this machine are known addresses; what has an effect is no problem."""
+    assert [] == problems(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "what", "mend"),
+    [
+        pytest.param({"webhook_secret": None}, "no webhook secret", "MEETINGS_WEBHOOK_SECRET", id="no-secret"),
+        pytest.param({"webhook_secret": " , "}, "no webhook secret", "MEETINGS_WEBHOOK_SECRET", id="blank-secret"),
+        pytest.param({"base_url": "https://us-east-2.recall.ai"}, "https://us-east-2.recall.ai is none of",
+                     "us-west-2.recall.ai", id="no-such-region"),
+        pytest.param({"base_url": "https://us-east-1.recall.ai.example"}, "is none of Recall's regions",
+                     "MEETINGS_BASE_URL", id="elsewhere"),
+        pytest.param({"api_key": "Token canary"}, "does not look like an API key", "MEETINGS_API_KEY", id="with-token"),
+        pytest.param({"api_key": "canary\n"}, "does not look like an API key", "MEETINGS_API_KEY", id="line-end"),
+        pytest.param({"api_key": "whsec_canary"}, "does not look like an API key", "MEETINGS_API_KEY", id="wrong-one"),
+        pytest.param({"rate_limit_percent": 101}, "101 %", "MEETINGS_RATE_LIMIT_PERCENT", id="too-fast"),
+        pytest.param({"transcription_language": "de", "transcription": "deepgram_streaming"}, "'de' is not passed on",
+                     "MEETINGS_TRANSCRIPTION_LANGUAGE", id="deaf-to-language"),
+    ],
+)  # fmt: skip
+def test_a_problem_is_named_with_what_mends_it(tmp_path: Path, settings: dict[str, Any], what: str, mend: str) -> None:
+    """One problem each, told without the secrets."""
+    ((told, mended),) = problems(tmp_path, **settings)
+
+    assert what in told
+    assert mend in mended
+    assert "canary" not in told + mended
+
+
+async def test_the_doctor_tells_them(tmp_path: Path) -> None:
+    """`ctxhost doctor` passes on what the adapter knows of its settings."""
+    settings = Settings(database=tmp_path / "none.db", data_dir=tmp_path, plugins={"recall": {"api_key": "key"}})
+    findings = await examine(settings, plugins=[ctxhost_recall], clock=ManualClock())
+    (finding,) = [finding for finding in findings if finding.about == "provider"]
+
+    assert finding.what.startswith("recall: There is no webhook secret")
+    assert "MEETINGS_WEBHOOK_SECRET" in finding.mend

@@ -18,6 +18,7 @@ from ctxhost.meetings.provider import (
     MeetingPrices,
     MeetingProvider,
     Phase,
+    Problem,
     ProviderEvent,
     Step,
     UnknownBot,
@@ -26,6 +27,7 @@ from ctxhost_recall import creation
 from ctxhost_recall.client import Api, Call, Method, Reply, nonsense, segment
 from ctxhost_recall.fields import Malformed, is_id, items, mapping
 from ctxhost_recall.limits import Deadline, Limiter
+from ctxhost_recall.problems import problems_of
 from ctxhost_recall.reasons import CALL_IS_OVER, NOT_IN_A_CALL
 from ctxhost_recall.records import BotFacts, Session, bot_of, read_bot, to_record
 from ctxhost_recall.requests import BOT_KEY, create_body
@@ -147,6 +149,10 @@ class RecallProvider(MeetingProvider):
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> ProviderEvent:
         return read_event(headers, body, keys=self._webhook_keys, now_ms=now_ms)
+
+    def problems(self) -> Sequence[Problem]:
+        """For `ctxhost doctor`."""
+        return list(problems_of(self._settings))
 
     async def run(self) -> None:
         """There is nothing to do by itself: the host asks."""

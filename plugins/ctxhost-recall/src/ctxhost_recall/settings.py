@@ -34,12 +34,13 @@ def _origin(url: str) -> str:
         raise ValueError("give Recall's address of your region, such as https://us-east-1.recall.ai")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("give the host alone, without a path")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ValueError("must start with https://")
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, as a URL names it, is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

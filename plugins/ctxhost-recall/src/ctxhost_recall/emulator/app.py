@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -51,8 +52,9 @@ class Emulator:
         api_key: str = API_KEY,
         webhook_url: str = "",
         webhook_secret: str = WEBHOOK_SECRET,
+        http: httpx.AsyncClient | None = None,
     ) -> None:
-        """Without a `webhook_url` no webhook is sent."""
+        """Without a `webhook_url` no webhook is sent; with `http`, which stays the caller's, they go through that."""
         self.clock: Clock = clock or WallClock()
         self.api_key = api_key
         self.webhook_secret = webhook_secret
@@ -63,7 +65,7 @@ class Emulator:
         self.gate = Gate(self.clock, self.faults, api_key=api_key)
         self.shapes = Shapes(self.world, media := Media(self.world, secret=api_key))
         self.api = Api(self.world, self.shapes)
-        self.courier = Courier(self.world, self.clock, webhook_url, webhook_secret)
+        self.courier = Courier(self.world, self.clock, webhook_url, webhook_secret, http=http)
         routes = [self._route(path, places) for path, places in self.api.places().items()]
         routes.append(Route("/_media/{id}", media.serve))
         app = Starlette(routes=routes, exception_handlers={404: _no_page})

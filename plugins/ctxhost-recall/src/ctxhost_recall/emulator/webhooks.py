@@ -114,10 +114,12 @@ class Courier:
     clock: Clock
     url: str
     secret: str
+    http: httpx.AsyncClient | None = None
+    """Lent: what webhooks are sent with. Left out, the courier makes one of its own and closes it."""
     knobs: Knobs = field(default_factory=Knobs)
     sent: list[Event] = field(default_factory=list)
     """Every attempt, in order."""
-    _http: httpx.AsyncClient | None = None
+    _own_http: httpx.AsyncClient | None = None
     _settled: set[str] = field(default_factory=set)
     _again: dict[str, _Due] = field(default_factory=dict)
 
@@ -140,14 +142,16 @@ class Courier:
         return arrived
 
     async def aclose(self) -> None:
-        if self._http is not None:
-            await self._http.aclose()
+        if self._own_http is not None:
+            await self._own_http.aclose()
 
     def _client(self) -> httpx.AsyncClient:
-        """Made when it is first needed: it reads the certificates of the machine."""
-        if self._http is None:
-            self._http = httpx.AsyncClient(trust_env=False)
-        return self._http
+        """The one that was lent, or one that is made when it is first needed: it reads the machine's certificates."""
+        if self.http is not None:
+            return self.http
+        if self._own_http is None:
+            self._own_http = httpx.AsyncClient(trust_env=False)
+        return self._own_http
 
     def _open(self) -> Iterator[_Due]:
         for bot in self.world.bots.values():
