@@ -27,7 +27,7 @@ from ctxhost.settings import Settings
 from ctxhost.store import queries
 from ctxhost.store.rows import App, Entry, ProviderCost
 from ctxhost.tenants.secrets import new_key_text
-from ctxhost.webhooks.requests import ALL_EVENTS, parse_webhook
+from ctxhost.webhooks.requests import ALL_EVENTS, DEFAULT_EVENTS, parse_webhook
 from ctxhost_recall.emulator import (
     STORIES,
     Emulator,
@@ -40,6 +40,7 @@ from ctxhost_recall.emulator import (
     signed_headers,
 )
 
+SANDBOX = Path(__file__).parents[3] / "sandbox"
 INBOUND = "/v1/ai/meetings/_webhooks/recall"
 HAPPY_USD = {"recording": "0.007333", "transcription": "0.002200"}
 
@@ -181,6 +182,39 @@ async def test_the_worked_life(opened: Any, lost: bool) -> None:
             assert 200 == (await http.get(done.recording_url or "")).status_code
             words = (await http.get(done.transcript_url or "")).json()
         assert 44 == sum(len(part["words"]) for part in words)
+
+
+@pytest.mark.parametrize("function", ["spawn-bot", "spawn-bot-http"])
+async def test_the_worked_example(opened: Any, function: str) -> None:
+    """The sandbox's own functions, not a line of them changed, send Recall's bots once the settings say so."""
+    async with opened() as world:
+        host, app = world.host, world.app
+        await host.deploy(await host.tenants.set_folder(app, SANDBOX))
+        forward_url = f"{host.base_url}/v1/{app.id}/fn/meetings-webhook"
+        wish = {"forward_url": forward_url, "rotate_secret": True, "events": list(DEFAULT_EVENTS)}
+        secret = (await host.webhooks.put(app, parse_webhook(wish))).secret
+        key, _ = await host.tenants.create_key(app.account)
+        await host.tenants.set_env(app, "MEETINGS_WEBHOOK_SECRET", secret)
+        await host.tenants.set_env(app, "BUTTERBASE_API_KEY", key)
+        async with httpx.AsyncClient(base_url=world.url, trust_env=False) as http:
+            spawned = await http.post(f"/v1/{app.id}/fn/{function}", json={"meetingUrl": "https://zoom.us/j/12345"})
+            await world.play()
+            rows = await http.get(f"/v1/{app.id}/fn/meetings", headers={"authorization": f"Bearer {key}"})
+        deliveries = await host.webhooks.deliveries(app.id)
+
+    (row,) = rows.json()
+    assert "joining" == spawned.json()["status"]
+    assert (spawned.json()["bot_id"], "done", "bot.done", 4) == (
+        row["bot_id"],
+        row["status"],
+        row["last_event"],
+        row["events_count"],
+    )
+    assert row["recording_url"]
+    assert row["transcript_url"]
+    assert {"bot.in_call_recording", "recording.done", "transcript.done", "bot.done"} == {
+        delivered.message.event for delivered in deliveries if delivered.message.state == "delivered"
+    }
 
 
 async def test_webhooks_make_it_quick(opened: Any) -> None:
