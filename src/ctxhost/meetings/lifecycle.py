@@ -148,6 +148,8 @@ def _row(bot: Bot, record: BotRecord, facts: Facts, media: Line, speech: Line) -
 
 def _with_recording(bot: Bot, record: BotRecord, facts: Facts, line: Line) -> Bot:
     ready = [recording for recording in facts.recordings if recording.media.state == "done"]
+    if bot.recording_state == "done" and bot.recording_id not in {recording.id for recording in ready}:
+        return bot
     if ready:
         shown = artifacts.longest(ready)
         return bot._replace(
@@ -156,7 +158,7 @@ def _with_recording(bot: Bot, record: BotRecord, facts: Facts, line: Line) -> Bo
             recording_url=shown.media.url,
             urls_expire_ms=record.urls_expire_ms,
         )
-    if bot.recording_state in ("done", "failed"):
+    if bot.recording_state == "failed":
         return bot
     return bot._replace(recording_id=line.recording_id or bot.recording_id, recording_state=_state_of(line))
 
@@ -166,6 +168,8 @@ def _with_transcript(bot: Bot, record: BotRecord, facts: Facts, line: Line) -> B
     of_recordings = [r.transcript for r in facts.recordings if r.media.state == "done"]
     made = [record.transcript] if bot.recording == "off" else of_recordings
     ready = [artifact for artifact in made if artifact is not None and artifact.state == "done"]
+    if bot.transcript_state == "done" and bot.transcript_id not in {artifact.id for artifact in ready}:
+        return bot
     if ready:
         shown = next((a for a in ready if a == artifacts.transcript_of(facts, bot.recording_id)), ready[0])
         return bot._replace(
@@ -174,7 +178,7 @@ def _with_transcript(bot: Bot, record: BotRecord, facts: Facts, line: Line) -> B
             transcript_url=shown.url,
             urls_expire_ms=record.urls_expire_ms,
         )
-    if bot.transcript_state in ("done", "failed"):
+    if bot.transcript_state == "failed":
         return bot
     known_id = line.shown.id if line.shown else bot.transcript_id
     return bot._replace(transcript_id=known_id, transcript_state=_state_of(line))
