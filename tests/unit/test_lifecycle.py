@@ -319,6 +319,17 @@ def test_several_recordings_are_one_line() -> None:
     )
 
 
+def test_an_older_record_takes_nothing_back() -> None:
+    """A reading that is written after a newer one leaves the recording and transcript that the newer one brought."""
+    short = recording(T0, T0 + 10 * S, artifact("m1"), artifact("t1"), name="r1")
+    long = recording(T0 + 10 * S, T0 + 40 * S, artifact("m2"), artifact("t2"), name="r2")
+    newer = look(bot(), heard([*IN_CALL, *OVER], short, long)).bot
+    older = look(newer, heard([*IN_CALL, *OVER], short)).bot
+
+    assert ("done", "done") == (newer.recording_state, newer.transcript_state)
+    assert newer == older._replace(completed_ms=newer.completed_ms)
+
+
 def test_a_transcript_without_a_recording() -> None:
     """`recording: false` still transcribes: both lines are the seconds in the call."""
     record = heard([*admitted(T0, recording=False), *OVER], transcript=artifact("t"))
