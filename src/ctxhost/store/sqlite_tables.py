@@ -148,9 +148,11 @@ def claim(
     if db.execute(any_ready, given).fetchone():  # reading first: asking for nothing costs no transaction
         db.execute("pragma synchronous = normal")  # a claim that a power cut takes back is only made again
         try:
-            jobs = sorted(map(Job._make, db.execute(_CLAIM, given)), key=lambda job: (job.due_ms, job.id))
+            # Fetched whole, so that its transaction is over: inside one, the next line could not make commits durable.
+            claimed = db.execute(_CLAIM, given).fetchall()
         finally:
             db.execute("pragma synchronous = full")
+        jobs = sorted(map(Job._make, claimed), key=lambda job: (job.due_ms, job.id))
         if db.execute(any_ready, given).fetchone():
             return jobs, now_ms
     (next_ms,) = db.execute(_NEXT_DUE, given).fetchone()
