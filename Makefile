@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: sandbox dev test test-all check bench clean
+.PHONY: sandbox dev test check bench clean
 
 $(READY): pyproject.toml constraints.txt $(wildcard plugins/*/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
@@ -19,9 +19,6 @@ dev: $(READY)      ## keep the sandbox running to play with
 
 test: $(READY)     ## the whole test suite
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
-
-test-all: $(READY) ## the same, and the API's tests on every database engine
-	CTXHOST_TEST_ENGINES=all $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(READY)    ## format, lint, types
 	$(BIN)/ruff format --check .

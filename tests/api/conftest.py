@@ -1,7 +1,6 @@
 """Fixtures for the API: stands, opened as a test wants them."""
 
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -9,19 +8,9 @@ from typing import Any
 import anyio
 import pytest
 from tests.api.stand import OpenStand, Stand, opened_stand
-from tests.contract.engines import ENGINES, Engine
+from tests.contract.engines import Engine
 
 from ctxhost.clock import ManualClock
-
-SEEN_FROM_AFAR = list(ENGINES) if os.environ.get("CTXHOST_TEST_ENGINES") == "all" else ["sqlite"]
-"""The API sees the store only from far above: on every engine with `make test-all`, else on the embedded one."""
-
-
-@pytest.fixture(params=SEEN_FROM_AFAR)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    engine = ENGINES[request.param]
-    yield engine
-    engine.discard(tmp_path)
 
 
 @pytest.fixture

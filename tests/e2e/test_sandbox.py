@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.postgres import server
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 60
@@ -46,6 +47,22 @@ def test_the_worked_example_keeps_every_promise(tmp_path: Path) -> None:
     assert re.search(r"All \d+ promises are kept", ran.stdout)
     assert "✗" not in ran.stdout
     assert [] == list(tmp_path.iterdir())
+
+
+def test_the_worked_example_on_postgresql(tmp_path: Path) -> None:
+    """The same promises with books and the app's tables on PostgreSQL; a database in use is refused in a line."""
+    books, apps = server().create("sandbox_books"), server().create("sandbox_apps")
+    elsewhere = ["--database", books, "--apps-database", apps]
+    ran = _sandbox("--speed", "40", *elsewhere, folder=tmp_path)
+
+    assert 0 == ran.returncode, ran.stdout + ran.stderr
+    assert "" == ran.stderr
+    assert re.search(r"balance +\$4\.973600001 +\$0\.00 held", ran.stdout)
+    assert re.search(r"All \d+ promises are kept", ran.stdout)
+
+    again = _sandbox(*elsewhere, folder=tmp_path)
+    assert 0 != again.returncode
+    assert "The database is in use" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,23 @@ class StandFolder:
 
 
 def stand_settings(
-    folder: StandFolder, *, base_url: str, default_app: str, speed: float, markup_percent: int = 20
+    folder: StandFolder,
+    *,
+    base_url: str,
+    default_app: str,
+    speed: float,
+    markup_percent: int = 20,
+    database: Path | str | None = None,
+    apps_database: str | None = None,
 ) -> Settings:
-    """Loopback only, a key file of its own, the fake provider. Raises `SettingsError`."""
+    """Loopback only, a key file of its own, the fake provider; databases in the folder unless others are named.
+
+    Raises `SettingsError`.
+    """
     load_or_create_key_file(folder.key_file)
     return GivenSettings(
-        database=folder.database,
+        database=folder.database if database is None else database,
+        apps_database=apps_database,
         data_dir=folder.path / "data",
         base_url=base_url,
         encryption_keys=SecretStr(folder.key_file.read_text("ascii").strip()),

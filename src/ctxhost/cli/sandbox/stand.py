@@ -24,6 +24,7 @@ from ctxhost.cli.stand import (
     set_env,
     stand_settings,
 )
+from ctxhost.errors import SettingsError
 from ctxhost.host import Host
 from ctxhost.webhooks.requests import DEFAULT_EVENTS
 
@@ -31,6 +32,14 @@ LOOPBACK_HOST = "127.0.0.1"
 MARKUP_PERCENT = 20
 BROKEN_MARKUP_PERCENT = 25
 DROPPED_EVENT = "transcript.done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Databases:
+    """Where a run keeps its books and its app's tables, in place of files: postgresql:// URLs."""
+
+    books: Path | str | None = None
+    apps: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +59,7 @@ class Stand:
 
 @contextlib.asynccontextmanager
 async def open_stand(
-    folder: StandFolder, source: Path, *, speed: float, breakage: Breakage | None
+    folder: StandFolder, source: Path, *, databases: Databases, speed: float, breakage: Breakage | None
 ) -> AsyncIterator[Stand]:
     """Start everything; stop everything when the block is left.
 
@@ -63,10 +72,13 @@ async def open_stand(
             base_url=url_of(LOOPBACK_HOST, listening),
             default_app="app_sandbox",
             speed=speed,
+            database=databases.books,
+            apps_database=databases.apps,
             markup_percent=BROKEN_MARKUP_PERCENT if breakage is Breakage.PRICE else MARKUP_PERCENT,
         )
         async with Host(settings, served=True) as host:
             require_fake(host)
+            await _require_empty(host)
             tap = Tap(host.asgi, path_end=f"/fn/{WEBHOOK_FUNCTION}")
             async with serving(tap, listening):
                 tenant = await make_tenant(
@@ -89,6 +101,12 @@ async def open_stand(
                         api=api,
                         anyone=anyone,
                     )
+
+
+async def _require_empty(host: Host) -> None:
+    """The figures of a run are those of a database that nobody has used."""
+    if await host.tenants.apps():
+        raise SettingsError("The database is in use: name an empty one, which the run may fill.")
 
 
 async def _connect(host: Host, tenant: Tenant, api: httpx.AsyncClient, breakage: Breakage | None) -> str:
