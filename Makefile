@@ -24,6 +24,8 @@ check: $(READY)    ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy plugins/ctxhost-fake/tests
+	$(BIN)/mypy plugins/ctxhost-recall/tests
 
 bench: $(READY)    ## figures next to their baselines, in one run
 	$(BIN)/python -m benchmarks

@@ -3,20 +3,49 @@
 A benchmark is a module with a `TITLE` and a `measure`; one line in `MODULES` registers it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from benchmarks.engines import Engine
+
+T = TypeVar("T")
 
 MODULES = (
     "ledger",
-    "ledger_postgres",
+    "profile",
+    "hosts",
     "spawn",
     "inbound",
     "deliveries",
-    "lists",
+    "million",
 )
 
 
 class Skipped(Exception):
     """This cannot be measured here; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a module is asked for: how thoroughly to measure, and on what."""
+
+    effort: Literal["full", "quick", "tiny"]
+    """Tiny is for the test that every benchmark still runs."""
+    engines: Sequence[Engine]
+
+    def pick(self, *, full: T, quick: T, tiny: T) -> T:
+        return {"full": full, "quick": quick, "tiny": tiny}[self.effort]
+
+    def engine(self, name: str) -> Engine:
+        """Raises `Skipped` when it is not there."""
+        for engine in self.engines:
+            if engine.name == name:
+                return engine
+        raise Skipped(f"It needs {name}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

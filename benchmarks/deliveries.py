@@ -4,24 +4,20 @@ Both sides post the same bodies from this process to a receiver in another one, 
 of jobs, in order for each bot, signed twice, every attempt written down and durable.
 """
 
-import asyncio
-import contextlib
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anyio
-import httptools
 import httpx
 import uvloop
 
-from benchmarks import Figure
-from benchmarks.rows import done_bot, put
-from benchmarks.servers import opened_host, running
+from benchmarks import Bench, Figure
+from benchmarks.bulk import put
+from benchmarks.servers import opened_host, receiver, running
 from ctxhost.host import Host
 from ctxhost.ids import new_uuid
 from ctxhost.jobs import job_id
@@ -63,40 +59,31 @@ LOADS = (
 )
 
 
-class Yes(asyncio.Protocol):
-    """Says 200 to whatever comes."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport: Any = transport
-        self._parser = httptools.HttpRequestParser(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_message_complete(self) -> None:
-        self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-
-
-@contextlib.asynccontextmanager
-async def receiver() -> AsyncIterator[int]:
-    """A receiver's port."""
-    server = await asyncio.get_running_loop().create_server(Yes, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
-
-
-def measure(*, quick: bool) -> Iterable[Figure]:
+def measure(bench: Bench) -> Iterable[Figure]:
     """Each load beside the baseline, over rounds that take turns."""
-    rounds, messages = (2, 1_200) if quick else (4, 4_000)
-    with tempfile.TemporaryDirectory(prefix="ctxhost-bench-") as folder, running(receiver) as port:
-        return uvloop.run(_measure(Path(folder), f"http://127.0.0.1:{port}/hook", rounds=rounds, messages=messages))
+    for engine in bench.engines:
+        with (
+            tempfile.TemporaryDirectory(prefix="ctxhost-bench-") as folder,
+            engine.database() as database,
+            running(receiver) as port,
+        ):
+            told = f"http://127.0.0.1:{port}/hook"
+            yield from uvloop.run(_measure(bench, Path(folder), database, told, name=engine.name))
 
 
-async def _measure(folder: Path, url: str, *, rounds: int, messages: int) -> list[Figure]:
-    async with opened_host(folder, base_url=NOWHERE, work=False) as host, httpx.AsyncClient(trust_env=False) as client:
-        apps = await _apps(host, url)
-        bench = _Bench(folder / "ctxhost.db", host, client, url, apps)
-        return [await bench.figure(load, rounds=rounds, messages=messages) for load in LOADS]
+async def _measure(bench: Bench, folder: Path, database: str, url: str, *, name: str) -> list[Figure]:
+    rounds, messages = bench.pick(full=(3, 3_000), quick=(2, 1_200), tiny=(1, 200))
+    loads = bench.pick(full=LOADS, quick=LOADS, tiny=LOADS[:1])
+    async with (
+        opened_host(folder, database, base_url=NOWHERE, work=False) as host,
+        httpx.AsyncClient(trust_env=False) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(host.jobs.run)
+        sides = _Sides(name, database, host, client, url, await _apps(host, url))
+        figures = [await sides.figure(load, rounds=rounds, messages=messages) for load in loads]
+        host.jobs.stop()
+    return figures
 
 
 async def _apps(host: Host, url: str) -> list[App]:
@@ -111,8 +98,9 @@ async def _apps(host: Host, url: str) -> list[App]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
-    database: Path
+class _Sides:
+    engine: str
+    database: str
     host: Host
     client: httpx.AsyncClient
     url: str
@@ -126,7 +114,7 @@ class _Bench:
             ours_s += await _deliver(self.host)
             base_s += await _post(self.client, self.url, [message.body.encode() for message in owed[:posted]])
         return Figure(
-            name=load.name,
+            name=f"{self.engine}, {load.name}",
             value=round(rounds * messages / ours_s),
             unit="/s",
             baseline=round(rounds * posted / base_s),
@@ -134,14 +122,14 @@ class _Bench:
         )
 
 
-def owe(database: Path, apps: Sequence[App], *, messages: int, of_each_bot: int) -> list[Message]:
+def owe(database: str, apps: Sequence[App], *, messages: int, of_each_bot: int) -> list[Message]:
     """Put messages that are due now, of as many bots as it takes."""
     now_ms = time.time_ns() // 1_000_000
     bots: list[Bot] = []
     for number in range(messages // of_each_bot):
         app = apps[number % len(apps)]
         bots.append(
-            done_bot(new_uuid(), account=app.account, app=app.id, status="done", created_ms=now_ms - LONG_AGO_MS)
+            _done_bot(new_uuid(), account=app.account, app=app.id, status="done", created_ms=now_ms - LONG_AGO_MS)
         )
     owed = [_message(bot, rank, now_ms) for bot in bots for rank in range(of_each_bot)]
     put(database, bots)
@@ -182,14 +170,50 @@ def _job(bot: Bot, now_ms: int) -> Job:
     )
 
 
+def _done_bot(bot_id: str, *, account: str, app: str, status: str, created_ms: int) -> Bot:
+    """A bot whose life is over."""
+    return Bot(
+        id=bot_id,
+        account=account,
+        app=app,
+        provider="fake",
+        provider_id=f"at-{bot_id}",
+        spawn="created",
+        spawn_attempt=1,
+        status=status,
+        status_reason="",
+        stop_reason="",
+        platform="zoom",
+        meeting_url="https://zoom.us/j/1234567890",
+        bot_name="Acme Notetaker",
+        metadata='{"deal": "4711"}',
+        transcript=1,
+        recording="mp4",
+        automatic_leave='{"waiting_room_timeout_s": 1200}',
+        join_at_ms=0,
+        created_ms=created_ms,
+        answered_ms=created_ms,
+        started_ms=created_ms + 9_000,
+        ended_ms=created_ms + 53_000,
+        completed_ms=created_ms + 67_000,
+        duration_s=44,
+        recording_id=f"rec-{bot_id}",
+        recording_state="done",
+        recording_url=f"http://127.0.0.1:9/plugins/fake/{bot_id}/recording.mp4",
+        transcript_id=f"tr-{bot_id}",
+        transcript_state="done",
+        transcript_url=f"http://127.0.0.1:9/plugins/fake/{bot_id}/transcript.json",
+        urls_expire_ms=created_ms + 3_600_000,
+        low_credit_ms=0,
+    )
+
+
 async def _deliver(host: Host) -> float:
     """Seconds until nothing is owed."""
     started = time.perf_counter()
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(host.jobs.run)
-        while await host.store.read(queries.ids("select id from job limit 1")):  # noqa: ASYNC110 - rows tell nobody
-            await anyio.sleep(POLL_S)
-        tasks.cancel_scope.cancel()
+    host.jobs.wake()
+    while await host.store.read(queries.ids("select id from job limit 1")):  # noqa: ASYNC110 - rows tell nobody
+        await anyio.sleep(POLL_S)
     return time.perf_counter() - started
 
 

@@ -112,6 +112,21 @@ async def compare(sides: Sequence[Side], *, callers: int, rounds: int, round_s: 
     return taken
 
 
+async def alternate(sides: Sequence[Side], *, times: int) -> list[Taken]:
+    """What one caller waits for each side, who asks them in turn; the first tenth only warms up."""
+    callers = [await Connection.to(side.port) for side in sides]
+    taken = [Taken() for _ in sides]
+    for number in range(times + times // 10):
+        for side, caller, into in zip(sides, callers, taken, strict=True):
+            request, started = side.ask(), time.perf_counter()
+            await caller.ask(request)
+            if number >= times // 10:
+                into.asked_s.append(time.perf_counter() - started)
+    for caller in callers:
+        caller.close()
+    return taken
+
+
 async def _round(crowd: Sequence[Connection], ask: Ask, *, round_s: float) -> tuple[list[float], float]:
     started = time.perf_counter()
     asked = await asyncio.gather(*[_keep_asking(one, ask, until=started + round_s) for one in crowd])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import Figure
+from benchmarks import Bench, Figure
 from benchmarks.load import Side, Taken, compare, http_request
 from benchmarks.servers import Served, empty_route, host_server, running
 from ctxhost.clock import rfc3339
@@ -22,21 +22,25 @@ CALLERS = (1, 32)
 AHEAD_MS = 86_400_000
 
 
-def measure(*, quick: bool) -> Iterable[Figure]:
+def measure(bench: Bench) -> Iterable[Figure]:
     """The median wait and the throughput, for one caller and for many."""
-    rounds, round_s = (2, 0.5) if quick else (6, 1.5)
-    figures: list[Figure] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="ctxhost-bench-") as folder,
-        running(empty_route) as empty,
-        running(host_server, Path(folder)) as served,
-    ):
-        sides = [Side(served.port, lambda: spawn), Side(empty, lambda: nothing)]
-        spawn, nothing = spawn_request(served), http_request("POST", "/", body=b"{}")
-        for callers in CALLERS:
-            ours, base = uvloop.run(compare(sides, callers=callers, rounds=rounds, round_s=round_s))
-            figures += _figures(callers, ours, base)
-    return figures
+    for engine in bench.engines:
+        with (
+            tempfile.TemporaryDirectory(prefix="ctxhost-bench-") as folder,
+            engine.database() as database,
+            running(empty_route) as empty,
+            running(host_server, Path(folder), database) as host,
+        ):
+            yield from _measure(bench, engine.name, host, empty)
+
+
+def _measure(bench: Bench, engine: str, host: Served, empty: int) -> Iterable[Figure]:
+    rounds, round_s = bench.pick(full=(6, 1.5), quick=(2, 0.5), tiny=(1, 0.01))
+    spawn, nothing = spawn_request(host), http_request("POST", "/", body=b"{}")
+    sides = [Side(host.port, lambda: spawn), Side(empty, lambda: nothing)]
+    for callers in bench.pick(full=CALLERS, quick=CALLERS, tiny=CALLERS[:1]):
+        ours, base = uvloop.run(compare(sides, callers=callers, rounds=rounds, round_s=round_s))
+        yield from _figures(engine, callers, ours, base)
 
 
 def spawn_request(served: Served) -> bytes:
@@ -48,7 +52,7 @@ def spawn_request(served: Served) -> bytes:
     return http_request("POST", path, headers=headers, body=json.dumps(body).encode())
 
 
-def _figures(callers: int, ours: Taken, base: Taken) -> Iterable[Figure]:
-    who = "1 caller" if callers == 1 else f"{callers} callers"
+def _figures(engine: str, callers: int, ours: Taken, base: Taken) -> Iterable[Figure]:
+    who = f"{engine}, 1 caller" if callers == 1 else f"{engine}, {callers} callers"
     yield Figure(name=f"{who}, median wait", value=round(ours.p50_ms, 3), unit="ms", baseline=round(base.p50_ms, 3))
     yield Figure(name=f"{who}, throughput", value=round(ours.per_s), unit="/s", baseline=round(base.per_s))

@@ -3,6 +3,7 @@
 A test that asks for a store runs once on every engine.
 """
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from tests.postgres import server
 from ctxhost.clock import ManualClock
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.store import Store
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: some tests wait, for a server that is away or a call that must end."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.fixture

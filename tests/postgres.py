@@ -78,6 +78,11 @@ class Server:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@/{database}?host={self._folder / 'socket'}"
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / "socket" / ".s.PGSQL.5432"
+
     def start(self) -> None:
         """Start, and wait until it answers."""
         command = ["sh", "-c", _WATCHED, "sh", str(self._programs / "postgres"), "-D", str(self._folder / "data")]
@@ -85,7 +90,7 @@ class Server:
         environment = {**os.environ, "FOLDER": str(self._folder)}
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, **self._identity()
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, **self.identity()
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
@@ -135,14 +140,15 @@ class Server:
             return False
         return True
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """As whom its programs run, as `subprocess` is told it; nothing: as we are."""
         if self._user is None:
             return {}
         return {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [str(self._programs / program), *arguments], capture_output=True, text=True, check=False, **self._identity()
+            [str(self._programs / program), *arguments], capture_output=True, text=True, check=False, **self.identity()
         )
         if done.returncode:
             raise NoServer(f"{program} failed: {done.stderr.strip()[-500:]}")

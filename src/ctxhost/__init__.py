@@ -29,6 +29,7 @@ from ctxhost.errors import (
     ProviderError,
     ProviderTimeout,
     ProviderUnavailable,
+    RateExceeded,
     RateLimited,
     Refusal,
     SettingsError,
@@ -41,7 +42,7 @@ from ctxhost.host import Host
 from ctxhost.ledger.ledger import Balance
 from ctxhost.meetings.model import MeetingBot
 from ctxhost.money import NANO_PER_USD, parse_usd, usd_text
-from ctxhost.settings import EgressSettings, MeetingSettings, Settings
+from ctxhost.settings import EgressSettings, MeetingSettings, RetentionSettings, Settings
 from ctxhost.tenants.secrets import new_key_text
 
 __all__ = [
@@ -78,8 +79,10 @@ __all__ = [
     "ProviderTimeout",
     "ProviderUnavailable",
     "QueryError",
+    "RateExceeded",
     "RateLimited",
     "Refusal",
+    "RetentionSettings",
     "Services",
     "Settings",
     "SettingsError",

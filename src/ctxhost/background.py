@@ -1,6 +1,7 @@
 """Work that belongs to the host, not to the request that asked for it: a client that hangs up cancels nothing."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -41,6 +42,8 @@ class Background:
 
     def __init__(self, tasks: TaskGroup) -> None:
         self._tasks = tasks
+        self._under_way = 0
+        self._ended = anyio.Event()
 
     async def finish(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work` to its end in the host; the caller only waits, and may stop waiting.
@@ -50,11 +53,25 @@ class Background:
         """
         pending: _Pending[T] = _Pending()
         try:
-            self._tasks.start_soon(pending.fill, work)
+            self.start(partial(pending.fill, work))
         except RuntimeError as error:  # the group has ended
             raise Overloaded(_CLOSING) from error
         return await pending.wait()
 
     def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `work`; nobody waits. It must handle its own errors."""
-        self._tasks.start_soon(work)
+        self._tasks.start_soon(self._counted, work)
+        self._under_way += 1
+
+    async def idle(self) -> None:
+        """Wait until no work is under way, nor any that it has started."""
+        while self._under_way:
+            self._ended = anyio.Event()
+            await self._ended.wait()
+
+    async def _counted(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        finally:
+            self._under_way -= 1
+            self._ended.set()

@@ -1,6 +1,7 @@
 """Time is passed in. The wall clock for people, a manual one for tests; both count milliseconds since 1970 UTC."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -27,6 +28,16 @@ class WallClock:
         # In slices, so that a clock that is set forward is noticed.
         while (left_ms := due_ms - self.now_ms()) > 0:  # noqa: ASYNC110 - nothing else can say that time has passed
             await anyio.sleep(min(left_ms / 1_000, 30))
+
+
+class SharedClock(WallClock):
+    """The clock of all hosts of one database, as the store knows it: theirs may be wrong, and differ."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        return self._now_ms()
 
 
 class ManualClock:

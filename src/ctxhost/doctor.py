@@ -20,8 +20,9 @@ from ctxhost.egress import EgressPolicy, UrlRefused, check_url
 from ctxhost.errors import SettingsError, StoreError
 from ctxhost.hookspecs import Services
 from ctxhost.ledger.verify import verify
-from ctxhost.meetings.provider import Examined, MeetingProvider
+from ctxhost.meetings.provider import Examined, MeetingProvider, Persistent, Probed, Problem
 from ctxhost.plugins import Plugins, load_plugins
+from ctxhost.rates import LocalRates
 from ctxhost.settings import MeetingSettings, Settings, is_url
 from ctxhost.store import Query, Store
 from ctxhost.store.open import open_store
@@ -31,6 +32,7 @@ from ctxhost.tenants.secrets import KeyRing
 FAKE = "fake"
 SKEW_MS = 30_000
 ANSWER_WITHIN_S = 5
+PROBED_WITHIN_S = 10
 NEW_KEY = 'export CTXHOST_ENCRYPTION_KEYS="k1:$(openssl rand -base64 32)", and keep it'
 
 
@@ -56,6 +58,7 @@ async def asked(settings: Settings, plugins: Plugins, *, clock: Clock) -> AsyncI
                 data_dir=Path(folder),
                 http=client,
                 plugin_settings=settings.plugins,
+                rate=LocalRates(clock).open,
             )
             providers = plugins.meeting_providers(services)
             try:
@@ -82,6 +85,9 @@ async def examine(
         findings += _of_choice(settings.meetings, providers)
         findings += _of_address(settings, providers)
         findings += _of_providers(providers)
+        findings += _of_deadlines(settings.meetings, providers)
+        if http is not None:
+            findings += await _of_services(providers)
     findings += await _of_database(settings, clock)
     if http is not None:
         findings += await _of_network(settings, http, clock)
@@ -175,6 +181,33 @@ def _of_providers(providers: Mapping[str, MeetingProvider]) -> Iterator[Finding]
             yield Finding(about="provider", what=f"{name}: {what}", mend=mend)
 
 
+def _of_deadlines(meetings: MeetingSettings, providers: Mapping[str, MeetingProvider]) -> Iterator[Finding]:
+    """A spawn that the host stops waiting for is answered without its outcome, and the bot is looked for afterwards."""
+    for name, provider in sorted(providers.items()):
+        if isinstance(provider, Persistent) and provider.create_deadline_s >= meetings.create_timeout_s:
+            yield Finding(
+                about="provider",
+                what=f"{name}: the making of a bot is tried for {provider.create_deadline_s:g} s, and the host waits"
+                f" {meetings.create_timeout_s:g} s: callers hear of a full provider that their bot is joining.",
+                mend="set CTXHOST_MEETINGS__CREATE_TIMEOUT_S to some seconds more, or that provider's deadline to less",
+            )
+
+
+async def _of_services(providers: Mapping[str, MeetingProvider]) -> Sequence[Finding]:
+    """What the services behind the providers say."""
+    findings: list[Finding] = []
+    for name, provider in sorted(providers.items()):
+        if not isinstance(provider, Probed):
+            continue
+        try:
+            with anyio.fail_after(PROBED_WITHIN_S):
+                told = await provider.probe()
+        except Exception as error:  # noqa: BLE001 - its fault is what is to be told
+            told = [Problem(what=f"it cannot be probed ({type(error).__name__})", mend="tell its author")]
+        findings += [Finding(about="provider", what=f"{name}: {problem.what}", mend=problem.mend) for problem in told]
+    return findings
+
+
 async def _of_database(settings: Settings, clock: Clock) -> list[Finding]:
     database = settings.database
     if not is_url(database) and not await anyio.Path(database).exists():
@@ -249,7 +282,7 @@ async def _of_endpoints(store: Store, settings: Settings) -> Sequence[Finding]:
 
 async def _of_network(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Sequence[Finding]:
     """Whether somebody answers at the base URL, and what time it is there."""
-    url = f"{settings.base_url.rstrip('/')}/health"
+    url = f"{settings.base_url.rstrip('/')}/health/live"
     try:
         answer = await http.get(url, timeout=ANSWER_WITHIN_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:

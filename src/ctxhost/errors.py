@@ -5,6 +5,7 @@ CtxhostError
 ├── StoreError               the database refuses: too new, damaged, in use
 ├── PluginError              a plugin broke its contract
 ├── HandlerError             a handler failed, or did not answer in time
+├── RateExceeded             a rate has no permit in time
 └── Refusal                  an answer: an HTTP status, an OpenAI-shaped type, a code, a next step
     ├── RateLimited 429  MissingCredentials InvalidApiKey 401  NotAuthorized InsufficientScope 403
     ├── AppNotFound BotNotFound NotFound 404  MethodNotAllowed 405
@@ -35,6 +36,14 @@ class StoreError(CtxhostError):
 
 class PluginError(CtxhostError):
     """A plugin broke its contract; the message names it."""
+
+
+class RateExceeded(CtxhostError):
+    """A rate that hosts share has no permit before the caller's deadline; nothing was taken."""
+
+    def __init__(self, *, wait_s: float) -> None:
+        super().__init__(f"the next call may be made in {wait_s:.0f} s")
+        self.wait_s = wait_s
 
 
 class Detail(TypedDict):

@@ -2,13 +2,13 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import anyio
-import httpx
 from anyio.abc import TaskGroup
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,55 +16,57 @@ from starlette.types import ASGIApp
 
 from ctxhost.ai.namespace import AI, MeetingsNamespace
 from ctxhost.api import create_app
+from ctxhost.api.metrics import Scrapes
 from ctxhost.background import Background
-from ctxhost.clock import Clock, WallClock
-from ctxhost.egress import (
-    Answer,
-    Egress,
-    EgressFailed,
-    EgressPolicy,
-    EgressTimeout,
-    Router,
-    UrlRefused,
-    check_url,
-    read_capped,
-)
-from ctxhost.egress import new_client as new_http_client
-from ctxhost.errors import ProviderError, ProviderTimeout, SettingsError
+from ctxhost.clock import Clock, SharedClock, WallClock
+from ctxhost.egress import Egress, EgressPolicy
+from ctxhost.errors import Overloaded, SettingsError
 from ctxhost.functions.appdb import open_databases
 from ctxhost.functions.context import Context
 from ctxhost.functions.runtime import Functions
 from ctxhost.hookspecs import Services
 from ctxhost.jobs import Jobs
 from ctxhost.ledger.ledger import Ledger
-from ctxhost.meetings.commands import LEAVE, READ, RENEW, SPAWN
+from ctxhost.meetings.commands import DELETE_MEDIA, LEAVE, READ, RENEW, SPAWN
 from ctxhost.meetings.follow import Follower
 from ctxhost.meetings.inbound import Inbound
+from ctxhost.meetings.media import Eraser
 from ctxhost.meetings.provider import MeetingProvider
 from ctxhost.meetings.service import Meetings
+from ctxhost.observe import Observer, Watch
+from ctxhost.observe.metrics import Metrics
+from ctxhost.observe.wrappers import watched_provider
+from ctxhost.outgoing import Outgoing
 from ctxhost.plugins import Plugins, load_plugins
+from ctxhost.rates import SharedRates
+from ctxhost.retention import Retention
 from ctxhost.settings import Settings
 from ctxhost.store import Store
+from ctxhost.store.observed import observed
 from ctxhost.store.open import open_store
 from ctxhost.store.rows import App
 from ctxhost.tenants.secrets import KeyRing
 from ctxhost.tenants.service import Tenants
-from ctxhost.webhooks.delivery import Delivery
+from ctxhost.webhooks.delivery import Delivery, Send
 from ctxhost.webhooks.outbox import DELIVER
 from ctxhost.webhooks.service import Webhooks
 
 log = logging.getLogger("ctxhost")
 
 HOUSEKEEPING_MS = 30_000
-DRAIN_S = 10
+LAST_WRITES_S = 5
+"""How long the store may take, when all else has ended, for the writes that wait."""
+CLOSE_S = 10
+"""How long closing may take of a store, or of a plugin, in a host that was cancelled."""
 
 
 class Host:
     """One host. Use it as `async with Host(settings) as host:`.
 
-    `plugins` left out loads the installed ones; a list loads exactly those. With `work=False` nothing runs by itself:
-    a tool that only reads and writes, or a test that calls `host.jobs.run_due()`. With `served=True` the host is being
-    reached at `settings.base_url` over the network, and plugins reach it there too; otherwise it answers in process.
+    `plugins` left out loads the installed ones; a list loads exactly those. `observers` are told of what happens, like
+    those of plugins: see `ctxhost.observe`. With `work=False` nothing runs by itself: a tool that only reads and
+    writes, or a test that calls `host.jobs.run_due()`. With `served=True` the host is being reached at
+    `settings.base_url` over the network, and plugins reach it there too; otherwise it answers in process.
     """
 
     settings: Settings
@@ -73,19 +75,28 @@ class Host:
     tenants: Tenants
     meetings: Meetings
     inbound: Inbound
+    retention: Retention
     webhooks: Webhooks
     functions: Functions
+    outgoing: Outgoing
     jobs: Jobs
     background: Background
     plugins: Plugins
     providers: Mapping[str, MeetingProvider]
     asgi: ASGIApp
+    scrapes: Scrapes | None
+    """What answers `GET /metrics`, when `settings.metrics_token` is set."""
+    is_open = False
+    """Whether everything is there that calls need: from the end of the opening on."""
+    is_draining = False
+    """Whether the host is stopping: what is under way is let out. See `start_draining`."""
 
     def __init__(
         self,
         settings: Settings | None = None,
         *,
         plugins: Iterable[object] | None = None,
+        observers: Iterable[Observer] = (),
         clock: Clock | None = None,
         work: bool = True,
         served: bool = False,
@@ -96,7 +107,11 @@ class Host:
         self._given_plugins = plugins
         self._work = work
         self._served = served
+        self._given_observers = tuple(observers)
+        self.watch = Watch()
+        self.scrapes = None
         self._stack = contextlib.AsyncExitStack()
+        self._drain = anyio.CancelScope()
 
     @property
     def base_url(self) -> str:
@@ -117,35 +132,71 @@ class Host:
         async with contextlib.AsyncExitStack() as stack:
             await self._open(stack)
             self._stack = stack.pop_all()
+        self.is_open = True
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self._stack.__aexit__(*exc_info)  # type: ignore[arg-type]
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close. What is under way may end within `settings.drain_s`, unless the block was left by an exception."""
+        self.start_draining()
+        if kind is not None:
+            self._drain.deadline = anyio.current_time()
+        async with self._stack:
+            with self._drain:
+                await self.jobs.idle()
+                await self.background.idle()
+
+    def start_draining(self) -> None:
+        """Begin to close: no job is begun from now on, and what is under way has `settings.drain_s` left.
+
+        Leaving the block does it; call it before when something else, such as a server, must end first.
+        """
+        if self.is_draining:
+            return
+        self.is_draining = True
+        # A clock that is moved by hand may stand still from now on, and what waits for it would never end.
+        drain_s = self.settings.drain_s if isinstance(self.clock, WallClock) else 0
+        self._drain.deadline = anyio.current_time() + drain_s
+        self.jobs.stop()
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         ring = self._key_ring()
         data_dir = self.settings.data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
         self.asgi = create_app(self)
-        self._policy = EgressPolicy(
+        policy = EgressPolicy(
             allow_http=self.settings.egress.allow_http, allow_networks=self.settings.egress.allow_networks
         )
-        self.store = await open_store(
+        store = await open_store(
             self.settings.database, clock=self._given_clock, is_pooled=self.settings.database_pooled
         )
-        stack.push_async_callback(self.store.aclose, drain_s=DRAIN_S)
-        self._egress = await stack.enter_async_context(Egress(self._policy))
+        self.store = observed(store, self.watch)
+        if self._given_clock is None:
+            self.clock = SharedClock(store.now_ms)
+        stack.push_async_callback(_close, partial(self.store.aclose, drain_s=LAST_WRITES_S))
+        self.outgoing = Outgoing(
+            await stack.enter_async_context(Egress(policy)),
+            policy,
+            self.asgi,
+            base_url=self.base_url,
+            served=self._served,
+            is_draining=lambda: self.is_draining,
+            now_ms=self.clock.now_ms,
+        )
         databases = await open_databases(
             self.settings.apps_database, data_dir / "apps", clock=self.clock, ledger=self.settings.database
         )
-        stack.push_async_callback(databases.aclose)
+        stack.push_async_callback(_close, databases.aclose)
         self.background = background = Background(await stack.enter_async_context(_task_group()))
         self.ledger = Ledger(self.store)
+        self.retention = Retention(self.store, self.settings.retention, self.clock)
         self.tenants = Tenants(self.store, ring)
         await self._open_providers(stack, data_dir)
-        self.meetings = Meetings(self.store, self.ledger, self.settings.meetings, self.providers, background)
-        self.inbound = Inbound(self.store, self.providers)
-        self.webhooks = Webhooks(self.store, ring, self._policy, self.own_address, background)
+        providers = self._watched_providers()
+        self.meetings = Meetings(self.store, self.ledger, self.settings.meetings, providers, background)
+        self.inbound = Inbound(self.store, providers)
+        self.webhooks = Webhooks(self.store, ring, policy, self.outgoing.own_address, background)
         self.functions = Functions(
             tenants=self.tenants,
             databases=databases,
@@ -153,9 +204,10 @@ class Host:
             clock=self.clock,
             base_url=self.base_url,
             make_ai=lambda app: AI(MeetingsNamespace(self.meetings, app, self.clock.now_ms)),
-            make_http=self._http_for_handlers,
+            make_http=self.outgoing.client,
+            watch=self.watch,
         )
-        self.jobs = self._make_jobs(ring)
+        self.jobs = self._make_jobs(ring, providers)
         await self._deploy_apps()
         if self._work:
             await self._start_work(stack)
@@ -175,33 +227,47 @@ class Host:
             clock=self.clock,
             base_url=self.base_url,
             data_dir=data_dir,
-            http=self._egress.client if self._is_reachable() else self._http_for_handlers(),
+            http=self.outgoing.shared_client(),
             plugin_settings=self.settings.plugins,
+            rate=SharedRates(self.store, self.clock).open,
         )
         self.providers = self.plugins.meeting_providers(services)
         for provider in self.providers.values():
             stack.push_async_callback(self._close_provider, provider)
+        self._open_observers(services)
 
-    def _is_reachable(self) -> bool:
-        """Whether the base URL leads here over the network, by the operator's own rules."""
-        try:
-            check_url(self.base_url, self._policy)
-        except UrlRefused:
-            return False
-        return self._served
+    def _open_observers(self, services: Services) -> None:
+        observers = [*self._given_observers, *self.plugins.observers(services)]
+        if self.settings.metrics_token is not None:
+            metrics = Metrics(self.store.waiting)
+            self.scrapes = Scrapes(self, metrics)
+            observers.append(metrics)
+        for observer in observers:
+            self.watch.add(observer)
+        self.watch.open_traces()
+        if observers:
+            self.store.on_batch(self.watch.tell)
 
-    def _http_for_handlers(self) -> httpx.AsyncClient:
-        return new_http_client(Router({self.base_url: self.asgi}, elsewhere=self._egress.transport))
+    def _watched_providers(self) -> Mapping[str, MeetingProvider]:
+        """The providers as the host's own rooms call them."""
+        return {name: watched_provider(provider, self.watch) for name, provider in self.providers.items()}
 
-    def _make_jobs(self, ring: KeyRing) -> Jobs:
-        jobs = Jobs(self.store, self.clock)
-        follower = Follower(self.store, self.settings.meetings, self.providers)
+    def _make_jobs(self, ring: KeyRing, providers: Mapping[str, MeetingProvider]) -> Jobs:
+        jobs = Jobs(self.store, self.clock, self.watch)
+        follower = Follower(self.store, self.settings.meetings, providers)
         jobs.register(SPAWN, self.meetings.spawner.search)
         jobs.register(READ, follower.read)
         jobs.register(RENEW, follower.renew)
         jobs.register(LEAVE, follower.leave)
-        jobs.register(DELIVER, Delivery(self.store, ring, self._send).deliver)
+        jobs.register(DELETE_MEDIA, Eraser(self.store, providers).delete)
+        delivery = Delivery(
+            self.store, ring, self._way_of_deliveries(), is_stopped=lambda: jobs.is_stopped, watch=self.watch
+        )
+        jobs.register(DELIVER, delivery.deliver)
         return jobs
+
+    def _way_of_deliveries(self) -> Send:
+        return self.outgoing.send
 
     async def _deploy_apps(self) -> None:
         for app in await self.tenants.apps():
@@ -216,15 +282,17 @@ class Host:
         tasks = await stack.enter_async_context(_task_group())
         tasks.start_soon(self.jobs.run)
         tasks.start_soon(self._housekeeping)
+        tasks.start_soon(self.retention.run)
         for provider in self.providers.values():
             tasks.start_soon(self._run_provider, provider)
 
     async def _housekeeping(self) -> None:
-        """Return holds that the clock has given up, and forget what need not be kept, for accounts that are quiet."""
+        """Return holds that the clock has given up, for accounts that are quiet."""
         while True:
             try:
                 await self.ledger.sweep()
-                await self.store.prune()
+            except Overloaded as error:
+                log.warning("housekeeping waits: %s", error)
             except Exception:
                 log.exception("housekeeping failed; it is tried again")
             await self.clock.sleep_until(self.clock.now_ms() + HOUSEKEEPING_MS)
@@ -237,56 +305,9 @@ class Host:
 
     async def _close_provider(self, provider: MeetingProvider) -> None:
         try:
-            await provider.aclose()
+            await _close(provider.aclose)
         except Exception:
             log.exception("the provider %s could not be closed", provider.name)
-
-    def own_address(self, url: str) -> bool | None:
-        """Whether a URL is this host's own: True for its function paths, False for its other paths, None elsewhere."""
-        return _own_address(self.base_url, url)
-
-    async def _send(
-        self, url: str, *, content: bytes, headers: Mapping[str, str], timeout_s: float, max_answer_bytes: int
-    ) -> Answer:
-        """The way out for deliveries; the host's own functions are reached in process where the network does not."""
-        if self.own_address(url) and not self._is_reachable():
-            return await self._send_inside(url, content, headers, timeout_s, max_answer_bytes)
-        return await self._egress.post(
-            url, content=content, headers=headers, timeout_s=timeout_s, max_answer_bytes=max_answer_bytes
-        )
-
-    async def _send_inside(
-        self, url: str, content: bytes, headers: Mapping[str, str], timeout_s: float, max_answer_bytes: int
-    ) -> Answer:
-        started_ms = self.clock.now_ms()
-        try:
-            with anyio.fail_after(timeout_s):
-                async with self._http_for_handlers() as client:
-                    response = await client.post(url, content=content, headers=dict(headers))
-        except TimeoutError:
-            raise EgressTimeout from None
-        except httpx.HTTPError as error:
-            raise EgressFailed("protocol", str(error)) from error
-        took_ms = self.clock.now_ms() - started_ms
-        return Answer(response.status_code, dict(response.headers), response.content[:max_answer_bytes], took_ms)
-
-    async def download(self, url: str, *, limit_bytes: int, timeout_s: float = 30) -> bytes:
-        """What a provider's link to an artifact gives; the host's own links are answered in process.
-
-        Raises:
-            ProviderTimeout: not all of it came in time.
-            ProviderError: it cannot be reached, is refused, or is larger than `limit_bytes`.
-        """
-        try:
-            with anyio.fail_after(timeout_s):
-                async with self._http_for_handlers() as client, client.stream("GET", url) as response:
-                    if response.status_code != 200:
-                        raise ProviderError(f"The provider's link answered {response.status_code}.")
-                    return await read_capped(response, limit_bytes=limit_bytes)
-        except (TimeoutError, httpx.TimeoutException):
-            raise ProviderTimeout("The provider's link did not answer in time.") from None
-        except (EgressFailed, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ProviderError(f"The provider's link cannot be downloaded: {error}") from error
 
     async def context(self, app_id: str) -> Context:
         """A ctx for an app, outside of any handler. Raises `AppNotFound`."""
@@ -306,13 +327,10 @@ class Host:
         await self.functions.deploy(app)
 
 
-@lru_cache(maxsize=1_024)  # asked at every delivery, and parsing costs more than signing
-def _own_address(base_url: str, url: str) -> bool | None:
-    own, other = httpx.URL(base_url), httpx.URL(url)
-    if (own.scheme, own.host, own.port) != (other.scheme, other.host, other.port):
-        return None
-    parts = other.path.removeprefix(own.path.rstrip("/")).split("/")
-    return parts[1:2] == ["fn"] or (parts[1:2] == ["v1"] and parts[3:4] == ["fn"])
+async def _close(aclose: Callable[[], Awaitable[None]]) -> None:
+    """Close properly although the host may be cancelled; but nothing may keep it for long."""
+    with anyio.fail_after(CLOSE_S, shield=True):
+        await aclose()
 
 
 @contextlib.asynccontextmanager

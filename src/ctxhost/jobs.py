@@ -16,6 +16,9 @@ from anyio.abc import TaskGroup
 
 from ctxhost.clock import Clock
 from ctxhost.errors import Overloaded, Refusal
+from ctxhost.logs import carrying
+from ctxhost.observe import Watch
+from ctxhost.observe.wrappers import watched_handler
 from ctxhost.store import LOOK_AGAIN_MS, Command, Key, Store, View
 from ctxhost.store.rows import Job
 
@@ -30,6 +33,9 @@ PER_LANE = 16
 HOLD_S = 60
 """How long a claim lasts, and so a run."""
 RETRY_AFTER_S = (2, 5, 15, 60, 300)
+FINISH_AGAIN_MS = 1_000
+GIVE_BACK_S = 2
+"""How long a host that ends, however it does, may take to give back its claims."""
 
 
 class Run(Enum):
@@ -111,6 +117,25 @@ class FinishJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBack:
+    """A run was cut off, or never begun: the job is for whoever claims next, and this was no attempt at it."""
+
+    job: Job
+
+    @property
+    def account(self) -> str:
+        return self.job.account
+
+    def reads(self) -> Iterable[Key]:
+        return [(Job, self.job.id)]
+
+    def apply(self, view: View) -> None:
+        stored = view.get(Job, self.job.id)
+        if stored is not None and stored.claimed_until_ms == self.job.claimed_until_ms:
+            view.put(stored._replace(claimed_until_ms=0, attempts=stored.attempts - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LastWrite(Generic[T]):
     """The last command of a run and the end of its job, in one transaction: one wait for the disk instead of two."""
 
@@ -135,47 +160,87 @@ class LastWrite(Generic[T]):
 class Jobs:
     """The loop. `run` lives as long as the host; `run_due` is one round of it, for a clock that is moved by hand."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, watch: Watch | None = None) -> None:
+        self._watch = watch or Watch()
         self._store = store
         self._clock = clock
         self._handlers: dict[str, Handler] = {}
         self._running: Counter[str] = Counter()
+        self._claimed: set[Job] = set()
+        self._ended: anyio.Event | None = None
+        self._is_stopped = False
+        self._is_waiting = False
         self._wake = anyio.Event()
         store.on_jobs(self.wake)
 
     def register(self, kind: str, handler: Handler) -> None:
         """Let `handler` do the jobs of a kind. It is cut off when its claim ends."""
-        self._handlers[kind] = handler
+        self._handlers[kind] = watched_handler(handler, self._watch, now_ms=self._store.now_ms)
 
     def wake(self) -> None:
         """Look at once: something may be due."""
         self._wake.set()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `stop` was called: a run that could go on for long should come to its end."""
+        return self._is_stopped
+
+    def stop(self) -> None:
+        """Claim no more. The runs under way go on."""
+        self._is_stopped = True
+        self.wake()
+
+    async def idle(self) -> None:
+        """After `stop`: wait until the last run has ended."""
+        if self._ended is not None:
+            await self._ended.wait()
+
     async def run(self) -> None:
-        """Claim and do what is due, for ever. Cancel it to stop; what it had claimed is claimed again later."""
-        async with anyio.create_task_group() as tasks:
-            while True:
-                self._wake = anyio.Event()
-                next_ms = None
-                try:
-                    next_ms = await self._claim(tasks)
-                except Overloaded as error:
-                    log.warning("jobs wait: %s", error)
-                except Exception:
-                    log.exception("jobs could not be claimed; it is tried again")
-                await self._rest(next_ms)
+        """Claim and do what is due, until `stop` and the end of the runs under way. Cancelled, it cuts those off.
+
+        What it had claimed and not done is given back: the next host that looks takes it.
+        """
+        self._ended = anyio.Event()
+        try:
+            async with anyio.create_task_group() as tasks:
+                while not self._is_stopped:
+                    await self._look(tasks)
+        finally:
+            with anyio.move_on_after(GIVE_BACK_S, shield=True):
+                if self._claimed:
+                    log.warning("runs that were cut off: %s; their jobs go back to all hosts", len(self._claimed))
+                await self._give_back(list(self._claimed))
+            self._ended.set()
+
+    async def _look(self, tasks: TaskGroup) -> None:
+        """Start what is due, and rest until it is worth looking again."""
+        self._wake = anyio.Event()
+        next_ms = None
+        try:
+            next_ms = await self._claim(tasks)
+        except Overloaded as error:
+            if not self._is_waiting:  # said once, not every second
+                log.warning("jobs wait: %s", error)
+            self._is_waiting = True
+        except Exception:
+            log.exception("jobs could not be claimed; it is tried again")
+        else:
+            self._is_waiting = False
+        await self._rest(next_ms)
 
     async def run_due(self) -> int:
         """Do everything that is due now, and what that makes due, until nothing is. Returns how many runs it took."""
         done = 0
-        while True:
+        while not self._is_stopped:
             jobs, _ = await self._store.claim(list(self._handlers), limit=AT_ONCE, per_lane=PER_LANE, hold_s=HOLD_S)
             if not jobs:
-                return done
+                break
             async with anyio.create_task_group() as tasks:
                 for job in jobs:
                     tasks.start_soon(self._do, job)
             done += len(jobs)
+        return done
 
     async def _claim(self, tasks: TaskGroup) -> int | None:
         """Start what is due and has room; returns when the next falls due."""
@@ -183,6 +248,10 @@ class Jobs:
         if not room:
             return None
         jobs, next_ms = await self._store.claim(list(room), limit=min(room.values()), per_lane=PER_LANE, hold_s=HOLD_S)
+        self._claimed.update(jobs)
+        if self._is_stopped:  # meanwhile
+            await self._give_back(jobs)
+            return None
         for job in jobs:
             self._running[job.kind] += 1
             tasks.start_soon(self._do_and_wake, job)
@@ -208,11 +277,16 @@ class Jobs:
     async def _do_and_wake(self, job: Job) -> None:
         try:
             await self._do(job)
+            self._claimed.discard(job)
         finally:
             self._running[job.kind] -= 1
             self.wake()
 
     async def _do(self, job: Job) -> None:
+        with carrying(job=job.kind, ref=job.ref):
+            await self._do_once(job)
+
+    async def _do_once(self, job: Job) -> None:
         failed = False
         try:
             with anyio.fail_after(HOLD_S):
@@ -224,12 +298,36 @@ class Jobs:
             due_ms = self._store.now_ms() + wait_s * 1_000
         if due_ms is Run.ENDED:
             return
+        await self._finish(FinishJob(job=job, due_ms=due_ms, failed=failed))
+
+    async def _finish(self, finish: FinishJob) -> None:
+        """Mark a run as over. The loop says it again while the store is away, for the claim keeps every host out."""
+        job = finish.job
+        while True:
+            try:
+                await self._store.write(finish)
+            except Overloaded as error:
+                if self._ended is None or self._store.now_ms() + FINISH_AGAIN_MS >= job.claimed_until_ms:
+                    log.warning("job %s is done but could not be marked so, and will run again: %s", job.id, error)
+                    return
+            except Exception:
+                log.exception("job %s is done but could not be marked so, and will run again", job.id)
+                return
+            else:
+                return
+            await self._clock.sleep_until(self._clock.now_ms() + FINISH_AGAIN_MS)
+
+    async def _give_back(self, jobs: Iterable[Job]) -> None:
+        async with anyio.create_task_group() as tasks:
+            for job in jobs:
+                tasks.start_soon(self._give_back_one, job)
+
+    async def _give_back_one(self, job: Job) -> None:
         try:
-            await self._store.write(FinishJob(job=job, due_ms=due_ms, failed=failed))
-        except Overloaded as error:
-            log.warning("job %s is done but could not be marked so, and will run again: %s", job.id, error)
-        except Exception:
-            log.exception("job %s is done but could not be marked so, and will run again", job.id)
+            await self._store.write(GiveBack(job=job))
+        except Exception as error:  # noqa: BLE001 - there is a deadline
+            log.warning("job %s could not be given back, and is taken when its claim ends: %s", job.id, error)
+        self._claimed.discard(job)
 
 
 def _report(job: Job, error: Exception, wait_s: int) -> None:

@@ -12,6 +12,8 @@ from ctxhost import hookspecs
 from ctxhost.errors import PluginError
 from ctxhost.hookspecs import Services
 from ctxhost.meetings.provider import API_VERSION, MeetingProvider
+from ctxhost.observe import Observer
+from ctxhost.observe.observers import check_observer
 
 log = logging.getLogger("ctxhost.plugins")
 
@@ -117,8 +119,7 @@ class Plugins:
     def _offered_by(
         self, plugin: object, services: Services, taken: Mapping[str, MeetingProvider]
     ) -> dict[str, MeetingProvider]:
-        others = [other for other in self._manager.get_plugins() if other is not plugin]
-        hook = self._manager.subset_hook_caller("register_meeting_providers", others)
+        hook = self._hook_of(plugin, "register_meeting_providers")
         offered: dict[str, MeetingProvider] = {}
 
         def register(provider: MeetingProvider) -> None:
@@ -127,6 +128,28 @@ class Plugins:
 
         hook(register=register, services=services)
         return offered
+
+    def observers(self, services: Services) -> Sequence[Observer]:
+        """Every observer on offer. Each plugin is called under its own guard."""
+        found: list[Observer] = []
+        for name, plugin in self._manager.list_name_plugin():
+            offered: list[Observer] = []
+
+            def register(observer: Observer, offered: list[Observer] = offered) -> None:
+                check_observer(observer)
+                offered.append(observer)
+
+            try:
+                self._hook_of(plugin, "register_observers")(register=register, services=services)
+                found += offered
+            except _FAULTS as error:
+                self._report(name, error)
+        return found
+
+    def _hook_of(self, plugin: object, hook: str) -> pluggy.HookCaller:
+        """A hook of this plugin alone."""
+        others = [other for other in self._manager.get_plugins() if other is not plugin]
+        return self._manager.subset_hook_caller(hook, others)
 
     def _report(self, name: str, error: BaseException, *, origin: str = "") -> None:
         log.error("plugin %s is left out: %s", name, error, exc_info=error)

@@ -1,11 +1,14 @@
 """What an operator can set: by environment variables `CTXHOST_…` (nested ones with `__`), or in code."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_TOKEN = re.compile(r"[!-~]{16,}")
 
 
 def is_url(database: Path | str) -> bool:
@@ -28,6 +31,17 @@ class MeetingSettings(BaseModel):
     call_limit_s: int = Field(86_400, ge=60, description="The longest call that is paid for.")
     artifact_wait_s: int = Field(1_800, ge=1, description="How long after a call its artifacts are awaited.")
     create_timeout_s: float = Field(30, gt=0, description="How long a spawn waits for the provider.")
+
+
+class RetentionSettings(BaseModel):
+    """How long is kept what is not the books, in days. A week is longer than any retry of either side."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    message_days: int = Field(30, ge=7, description="Messages that were delivered or given up; then none is resent.")
+    attempt_days: int = Field(30, ge=7, description="The log of delivery attempts.")
+    inbound_event_days: int = Field(30, ge=7, description="Webhooks of providers; the same id is known that long.")
+    bot_days: int | None = Field(None, ge=7, description="Finished bots and their history. Left out: for ever.")
 
 
 class EgressSettings(BaseModel):
@@ -64,7 +78,14 @@ class Settings(BaseSettings):
     default_app: str | None = Field(None, description="The app whose functions /fn/… answers on an unknown host name.")
     rate_limits: bool = Field(True, description="Limit bad keys per address and calls per key.")
     max_body_bytes: int = Field(1_048_576, ge=1_024)
+    drain_s: float = Field(
+        10, ge=0, description="How long a closing host waits for calls, deliveries and background work under way."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="The bearer token that GET /metrics asks for, 16 characters or more; without it: no metrics."
+    )
     meetings: MeetingSettings = MeetingSettings()
+    retention: RetentionSettings = RetentionSettings()
     egress: EgressSettings = EgressSettings()
     plugins: dict[str, dict[str, Any]] = Field({}, description="Settings of plugins, by plugin name.")
 
@@ -72,3 +93,10 @@ class Settings(BaseSettings):
     @classmethod
     def _path_or_url(cls, value: object) -> object:
         return Path(value) if isinstance(value, str) and not is_url(value) else value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _is_a_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not _TOKEN.fullmatch(token.get_secret_value()):
+            raise ValueError("needs 16 or more letters, digits and signs of ASCII; `openssl rand -hex 16` makes some")
+        return token

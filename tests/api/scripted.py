@@ -4,17 +4,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 import anyio
-from starlette.types import ASGIApp
+from tests.simulation.scripted import PRICES
 
 from ctxhost.hookspecs import Services, hookimpl
 from ctxhost.meetings.provider import (
-    API_VERSION,
     Artifact,
     BadWebhook,
     BotRecord,
     BotRequest,
     End,
-    MeetingPrices,
     MeetingProvider,
     Phase,
     ProviderEvent,
@@ -27,21 +25,15 @@ from ctxhost.meetings.provider import (
 SIGNATURE = {"x-scripted-signature": "right"}
 
 
-class ScriptedProvider:
-    """Implements `MeetingProvider`. Its bots are `p1`, `p2`, … and join at once, or as `records` says."""
+class ScriptedProvider(MeetingProvider):
+    """Its bots are `p1`, `p2`, … and join at once, or as `records` says."""
 
     def __init__(self, name: str = "scripted") -> None:
         self.name = name
-        self.api_version = API_VERSION
-        self.prices = MeetingPrices(
-            recording_nano_usd_per_hour=500_000_000,
-            transcription_nano_usd_per_hour=150_000_000,
-            cost_nano_usd_per_hour=500_000_000,
-        )
+        self.prices = PRICES
         self.platforms: Mapping[str, str] = {"calls.example": "example"}
         self.idempotency_window_s = 3_600
         self.minimum_timeouts_s: Mapping[str, int] = {"waiting_room_timeout_s": 30}
-        self.mount: ASGIApp | None = None
         self.created: list[BotRequest] = []
         self.left: list[str] = []
         self.reads = 0
@@ -81,11 +73,19 @@ class ScriptedProvider:
         except (ValueError, KeyError, TypeError) as error:
             raise UnreadableWebhook(str(error)) from None
 
-    async def run(self) -> None:
-        """No work of its own."""
 
-    async def aclose(self) -> None:
-        """Nothing is open."""
+class DeletingProvider(ScriptedProvider):
+    """Can delete media, too."""
+
+    def __init__(self, name: str = "scripted") -> None:
+        super().__init__(name)
+        self.deleted: list[str] = []
+        self.delete_error: Exception | None = None
+
+    async def delete_media(self, provider_id: str) -> None:
+        if self.delete_error is not None:
+            raise self.delete_error
+        self.deleted.append(provider_id)
 
 
 class Offering:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
-from tests.api.scripted import Offering, ScriptedProvider
+from tests.api.scripted import DeletingProvider, Offering
 
 from ctxhost.clock import ManualClock
 from ctxhost.egress.guard import LOOPBACK
@@ -57,7 +57,7 @@ class Stand:
 
     host: Host
     clock: ManualClock
-    provider: ScriptedProvider
+    provider: DeletingProvider
     client: httpx.AsyncClient
     """Without credentials."""
     app: App
@@ -113,7 +113,7 @@ async def opened_stand(
     folder: Path, clock: ManualClock, *, offered: Sequence[object] | None = None, **settings: Any
 ) -> AsyncIterator[Stand]:
     """A stand in a folder; settings by name. the plugin `offered` if none is given is that of `stand.provider`."""
-    provider = ScriptedProvider()
+    provider = DeletingProvider()
     plugins = [Offering(provider)] if offered is None else offered
     async with (
         Host(settings_in(folder, **settings), plugins=plugins, clock=clock, work=False) as host,
@@ -122,7 +122,7 @@ async def opened_stand(
         yield await _furnished(host, clock, provider, client)
 
 
-async def _furnished(host: Host, clock: ManualClock, provider: ScriptedProvider, client: httpx.AsyncClient) -> Stand:
+async def _furnished(host: Host, clock: ManualClock, provider: DeletingProvider, client: httpx.AsyncClient) -> Stand:
     owner = await host.ledger.open_account("owner")
     other = await host.ledger.open_account("other")
     await host.credits.grant(owner.id, 5 * USD, key="first")

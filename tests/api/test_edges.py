@@ -17,19 +17,19 @@ async def test_the_app_can_be_mounted_in_another(open_stand: OpenStand) -> None:
     stand = await open_stand(base_url=f"{BASE_URL}/inner")
 
     async def handler(_: object, ctx: object) -> object:
-        url = f"{ctx.env['BUTTERBASE_API_URL']}/health"  # type: ignore[attr-defined]
+        url = f"{ctx.env['BUTTERBASE_API_URL']}/health/live"  # type: ignore[attr-defined]
         return (await ctx.http.get(url)).json()  # type: ignore[attr-defined]
 
     stand.host.functions.register(stand.app.id, "f", handler, auth="none")
     outer = Starlette(routes=[Mount("/inner", app=stand.host.asgi)])
     async with httpx.AsyncClient(transport=httpx.ASGITransport(outer), base_url=f"{BASE_URL}/inner") as client:
-        assert {"status": "ok"} == (await client.get("/health")).json()
+        assert {"status": "ok"} == (await client.get("/health/live")).json()
         assert {"bots": [], "nextCursor": None} == (await client.get(stand.bots, headers=stand.auth)).json()
         assert 200 == (await client.get("/docs")).status_code
         assert (404, "not_found") == refusal(await client.get("/nothing"))
         assert {"status": "ok"} == (await client.post(f"/v1/{stand.app.id}/fn/f")).json()
-    assert stand.host.own_address(f"{BASE_URL}/inner/fn/hook")
-    assert stand.host.own_address(f"{BASE_URL}/inner/health") is False
+    assert stand.host.outgoing.own_address(f"{BASE_URL}/inner/fn/hook")
+    assert stand.host.outgoing.own_address(f"{BASE_URL}/inner/health/live") is False
 
 
 async def test_the_operators_cap_on_waiting_bots_holds(open_stand: OpenStand) -> None:
@@ -92,7 +92,7 @@ async def test_what_was_told_survives_a_restart(stand: Stand) -> None:
         assert answers == [(await client.get(path)).json() for path in paths]
 
 
-@pytest.mark.parametrize("path", ["/health", "/v1/ai/meetings/_status", "/docs", "/openapi.json", "/"])
+@pytest.mark.parametrize("path", ["/health/live", "/v1/ai/meetings/_status", "/docs", "/openapi.json", "/"])
 async def test_a_head_is_a_get_without_its_body(stand: Stand, path: str) -> None:
     """Monitors ask so."""
     assert 200 == (await stand.client.head(path)).status_code

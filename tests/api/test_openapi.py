@@ -122,7 +122,7 @@ async def test_the_description_and_the_page_are_served(stand: Stand) -> None:
     assert describe() == document
     assert docs_page(document) == (await stand.client.get("/docs")).text
     assert "docs" in (await stand.client.get("/")).text
-    assert b'{"status":"ok"}' == (await stand.client.get("/health")).content
+    assert b'{"status":"ok"}' == (await stand.client.get("/health/live")).content
 
 
 def test_every_operation_tells_of_an_example() -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -20,10 +20,13 @@ WITHIN_S = 30
 class Running:
     """A `ctxhost …` that runs until the block is left."""
 
-    def __init__(self, *args: str, cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *args: str, cwd: Path, env: Mapping[str, str] | None = None, program: Sequence[str] = ()
+    ) -> None:
+        """`program`: what Python runs in place of `-m ctxhost`."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("CTXHOST_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "ctxhost", *args],
+            [sys.executable, "-u", *(program or ("-m", "ctxhost")), *args],
             cwd=cwd,
             env={**clean, **(env or {})},
             stdin=subprocess.DEVNULL,

@@ -1,17 +1,20 @@
 """`ctxhost doctor`: what is wrong is named, with what mends it, and what is right is not."""
 
 import json
+import re
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import httpx
 import pytest
 from tests.cli.conftest import Cli
+from tests.contract.engines import POSTGRES, postgres_url
 
-from ctxhost.clock import ManualClock
+from ctxhost.clock import ManualClock, WallClock
 from ctxhost.doctor import examine
 from ctxhost.hookspecs import Services, hookimpl
 from ctxhost.ids import new_id
@@ -227,6 +230,24 @@ async def test_a_clock_behind_the_ledger_s_is_told(doctor: Doctor) -> None:
     assert ("clock", "the ledger's clock is +3600 s from this machine's.") == (about, what)
 
 
+@pytest.mark.parametrize("ahead_s", [0, -20, 10, -600, 600])
+async def test_a_clock_that_is_not_the_database_s_is_told(doctor: Doctor, postgres: str, ahead_s: int) -> None:
+    """On PostgreSQL the database's clock decides: a machine's that is off either way is named, a little is allowed."""
+    doctor.clock.set(WallClock().now_ms() + ahead_s * 1_000)
+    told = [what for about, what, _ in await doctor(database=postgres) if about == "clock"]
+    found = [re.fullmatch(r"the database's clock is ([+-]\d+) s from this machine's\.", what) for what in told]
+
+    assert (abs(ahead_s) > 30) == bool(found)
+    assert all(match and -15 <= int(match[1]) + ahead_s <= 15 for match in found)  # a busy machine answers late
+
+
+@pytest.fixture
+async def postgres(tmp_path: Path) -> AsyncIterator[str]:
+    """A PostgreSQL database with the schema in it."""
+    yield await anyio.to_thread.run_sync(postgres_url, tmp_path)
+    POSTGRES.discard(tmp_path)
+
+
 async def test_an_endpoint_that_today_s_policy_refuses_is_told(doctor: Doctor) -> None:
     """A URL that was set under another policy is named; the operator's networks and the host's own paths are not."""
     await _point(doctor, "http://127.0.0.1:9000/hook")
@@ -265,7 +286,7 @@ async def test_what_answers_at_the_base_url_is_told(
     """Silence, another server's page and another server's time are findings."""
 
     def handle(request: httpx.Request) -> httpx.Response:
-        assert "https://host.example/health" == str(request.url)
+        assert "https://host.example/health/live" == str(request.url)
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -54,6 +54,8 @@ def test_the_commands_are_those_that_are_promised() -> None:
         *(f"ledger {name}" for name in ("verify", "sweep")),
         *(f"plugins {name}" for name in ("list", "new")),
         "doctor",
+        "backup",
+        "restore",
     } == {" ".join(path) for path in COMMANDS} - {"", "apps", "apps env", "keys", "credits", "ledger", "plugins"}
 
 

@@ -35,7 +35,7 @@ def test_it_serves_what_the_other_commands_write_and_survives_a_kill(cli: Cli, a
         app = cli.facts("apps", "create", account, "notes")["app"]
         cli.ok("credits", "grant", account, "5", "--key", "beside")
         before = httpx.get(f"{url}/v1/{app}/credits", headers=headers).raise_for_status().json()
-        assert {"status": "ok"} == httpx.get(f"{url}/health").json()
+        assert {"status": "ok"} == httpx.get(f"{url}/health/live").json()
         first.signal(signal.SIGKILL)
         assert -signal.SIGKILL == first.ends()
     with _serving(cli) as second:
@@ -51,7 +51,7 @@ def test_it_stops_when_it_is_told_to(cli: Cli, number: signal.Signals) -> None:
     with _serving(cli) as running:
         url = _url(running)
         with httpx.Client() as client:
-            client.get(f"{url}/health").raise_for_status()
+            client.get(f"{url}/health/live").raise_for_status()
             running.signal(number)
             assert 0 == running.ends()
 

@@ -1,8 +1,9 @@
 """A host that stops itself in the middle of a batch, when it holds an account; then it goes on, if it is told to.
 
-Run as `python paused_child.py URL`.
+Run as `python paused_child.py URL ACCOUNT…`; it adds 10 to a number of each account, all in one batch.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -27,12 +28,13 @@ async def stopping(wire: Wire, statements: Sequence[Statement]) -> list[Result]:
     return results
 
 
-async def main(url: str) -> None:
+async def main(url: str, accounts: Sequence[str]) -> None:
     store = await open_store(url)
     setattr(Wire, "trip", stopping)  # noqa: B010 - a patch, not an override
-    print("written", await store.write(Add("sum", 10, account="held")))
+    together = [store.write(Add(f"sum/{account}", 10, account=account)) for account in accounts]
+    print("written", *await asyncio.gather(*together))
     await store.aclose()
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], backend_options={"use_uvloop": True})
+    anyio.run(main, sys.argv[1], sys.argv[2:], backend_options={"use_uvloop": True})

@@ -155,6 +155,19 @@ async def test_what_the_database_refuses_is_refused_alone(store: Store, others: 
     assert 2 * others == len(await names_of(store))
 
 
+async def test_a_crowd_on_many_accounts(store: Store) -> None:
+    """However large batches are divided, each account's commands keep their order, and a refusal is one caller's."""
+    accounts = [f"crowd-{n}" for n in range(10)]
+    await together(*[store.write(OpenAccount(account=account, owner="me")) for account in accounts])
+    adds = [Add(account, 1, account) for _ in range(30) for account in accounts]
+    refused = Put(entry("refused", seq=0, account=accounts[0]), accounts[0])
+    *totals, refusal = await together(*[store.write(add) for add in adds], store.write(refused))
+
+    assert [n for n in range(1, 31) for _ in accounts] == totals
+    assert isinstance(refusal, Exception)
+    assert await store.read(queries.by_id(Entry, "refused")) is None
+
+
 @pytest.mark.parametrize("value", [1.5, "x", None, b"1", 2**63])
 async def test_numbers_are_whole_or_refused(store: Store, value: Any) -> None:
     """No column takes another type than its own, alone or in a crowd."""

@@ -1,70 +1,89 @@
 """A host in a process of its own, for tests that kill it.
 
-    python host_process.py FOLDER PORT URL
+    python host_process.py PLAN
 
-For each line on its input it forks a child that serves the host of FOLDER on PORT, and writes the child's process id;
-when that one has died it writes `gone`. Forking saves the interpreter's start, not any of the host's.
+PLAN is a file with a `Plan` as JSON. For each line on its input it forks a child that serves the host, and writes the
+child's process id; when that one has ended it writes `gone` with how: its exit code, or minus its signal. Forking saves
+the interpreter's start, not any of the host's.
 """
 
+import json
 import logging
 import os
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import uvicorn
 import uvloop
+from tests.e2e.far import Far
 
 import ctxhost_fake
+from ctxhost import jobs
+from ctxhost.cli.server import listen, serving, until_stopped
 from ctxhost.egress.guard import LOOPBACK
 from ctxhost.host import Host
 from ctxhost.settings import EgressSettings, MeetingSettings, Settings
-from ctxhost.webhooks.requests import PutWebhook
+from ctxhost.webhooks import delivery
 
-ACCOUNT, APP = "acct_killed", "app_killed"
 SPEED = 40
 RING = "k1:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
+HOLD_S, LEAVE_ROOM_MS = 6, 3_000
+"""A claim of a host that was killed while another one lives ends sooner here, so that a test need not wait a minute."""
 
 
-async def serve(folder: Path, port: int, url: str) -> None:
-    settings = Settings(
-        database=folder / "ctxhost.db",
-        data_dir=folder / "data",
-        base_url=f"http://127.0.0.1:{port}",
-        encryption_keys=RING,
-        rate_limits=False,
-        meetings=MeetingSettings(create_timeout_s=1, unadmitted_limit=100),
-        egress=EgressSettings(allow_http=True, allow_networks=LOOPBACK),
-        plugins={"fake": {"enabled": True, "speed": SPEED}},
-    )
-    async with Host(settings, plugins=[ctxhost_fake], served=True) as host:
-        if not (folder / "key").exists():
-            await furnish(host, folder, url)
-        config = uvicorn.Config(host.asgi, port=port, log_level="warning", lifespan="off", access_log=False)
-        await uvicorn.Server(config).serve()
+@dataclass(frozen=True)
+class Plan:
+    """What a host is told."""
+
+    database: str
+    data_dir: str
+    port: int
+    provider_url: str = ""
+    """Where the provider is; empty: in the host itself."""
+
+    def settings(self) -> Settings:
+        return Settings(
+            database=self.database,
+            data_dir=Path(self.data_dir),
+            base_url=f"http://127.0.0.1:{self.port}",
+            encryption_keys=RING,
+            rate_limits=False,
+            meetings=MeetingSettings(create_timeout_s=1, unadmitted_limit=100),
+            egress=EgressSettings(allow_http=True, allow_networks=LOOPBACK),
+            plugins={"fake": {"enabled": True, "speed": SPEED}},
+        )
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
 
 
-async def furnish(host: Host, folder: Path, url: str) -> None:
-    """The tenant; all of it may be repeated."""
-    await host.ledger.open_account("killed", account=ACCOUNT)
-    await host.credits.grant(ACCOUNT, 5_000_000_000, key="first")
-    app = await host.tenants.create_app(ACCOUNT, "killed", app=APP)
-    await host.webhooks.put(app, PutWebhook(forward_url=url))
-    key, _ = await host.tenants.create_key(ACCOUNT)
-    (folder / "key.part").write_text(key)
-    (folder / "key.part").replace(folder / "key")
+async def serve(plan: Plan) -> None:
+    """As `ctxhost serve` does it, with plugins of our choice."""
+    plugin = Far(plan.provider_url) if plan.provider_url else ctxhost_fake
+    settings = plan.settings()
+    with listen("127.0.0.1", plan.port) as listening:
+        async with (
+            until_stopped() as signals,
+            Host(settings, plugins=[plugin], served=True) as host,
+            serving(host.asgi, listening, drain_s=settings.drain_s),
+        ):
+            await signals.first()
+            host.start_draining()
 
 
 def main() -> None:
-    folder, port, url = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    plan = Plan(**json.loads(Path(sys.argv[1]).read_text()))
     logging.basicConfig(level=logging.WARNING)
+    jobs.HOLD_S = HOLD_S
+    delivery._LEAVE_ROOM_MS = LEAVE_ROOM_MS
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:
-            uvloop.run(serve(folder, port, url))
+            uvloop.run(serve(plan))
             os._exit(0)
         print(child, flush=True)
-        os.waitpid(child, 0)
-        print("gone", flush=True)
+        _, status = os.waitpid(child, 0)
+        print("gone", os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,19 +11,21 @@ import ctxhost
 ROOT = Path(ctxhost.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "money"),
+    ("errors", "money", "logs"),
     ("clock", "ids", "wire", "settings", "background"),
+    ("observe",),
     ("store",),
-    ("jobs", "egress"),
+    ("jobs", "egress", "rates"),
+    ("outgoing",),
     ("ledger",),
     ("tenants",),
     ("webhooks",),
     ("meetings",),
-    ("hookspecs", "plugins", "ai"),
+    ("hookspecs", "plugins", "ai", "retention"),
     ("functions",),
     ("api",),
     ("host",),
-    ("doctor",),
+    ("doctor", "backup"),
     ("cli", "testing", "__init__", "__main__"),
 )
 """From the ground up. A room imports rooms below it, and itself; rooms of one layer do not meet, but for `SIBLINGS`."""
@@ -122,7 +124,7 @@ def test_waiting_is_written_with_anyio(path: Path) -> None:
 )
 def test_plugins_use_public_rooms_only(path: Path) -> None:
     """A plugin of this repository gets no more of the host than one that somebody else writes."""
-    allowed = {"clock", "errors", "hookspecs", "ids", "meetings", "money", "testing", "webhooks"}
+    allowed = {"clock", "errors", "hookspecs", "ids", "meetings", "money", "observe", "testing", "webhooks"}
     private = {"ctxhost.meetings.commands", "ctxhost.meetings.service", "ctxhost.webhooks.commands"}
     modules = [module for module in _imports(path) if module.startswith("ctxhost.")]
 

@@ -4,12 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from starlette.types import ASGIApp
-
 from ctxhost.clock import ManualClock
 from ctxhost.hookspecs import Services, hookimpl
 from ctxhost.meetings.provider import (
-    API_VERSION,
     Artifact,
     BadWebhook,
     BotRecord,
@@ -53,33 +50,35 @@ def recording(
     return RecordingFact(id=name, started_ms=started_ms, completed_ms=stopped_ms, media=media, transcript=transcript)
 
 
-class Scripted:
-    """Implements `MeetingProvider`. Bots are joining until a test writes their record; told to leave, they leave.
+PRICES = MeetingPrices(
+    recording_nano_usd_per_hour=500_000_000,
+    transcription_nano_usd_per_hour=150_000_000,
+    cost_nano_usd_per_hour=500_000_000,
+)
+
+
+class Scripted(MeetingProvider):
+    """Bots are joining until a test writes their record; told to leave, they leave.
 
     `before_create` and `after_create` run around the making of a bot; what they raise is what `create` raises.
     """
 
     def __init__(self, clock: ManualClock, name: str = "scripted") -> None:
         self.name = name
-        self.api_version = API_VERSION
-        self.prices = MeetingPrices(
-            recording_nano_usd_per_hour=500_000_000,
-            transcription_nano_usd_per_hour=150_000_000,
-            cost_nano_usd_per_hour=500_000_000,
-        )
-        self.platforms: Mapping[str, str] = {}
+        self.prices = PRICES
         self.idempotency_window_s = 3_600
-        self.minimum_timeouts_s: Mapping[str, int] = {}
-        self.mount: ASGIApp | None = None
         self.clock = clock
         self.records: dict[str, BotRecord] = {}
         self.asked: list[BotRequest] = []
         self.made: dict[tuple[str, int], str] = {}
         self.told_to_leave: list[str] = []
+        self.deleted: list[str] = []
+        """The bots whose media were deleted, as often as they were."""
         self.is_obedient = True
         self.before_create: Callable[[BotRequest], None] = lambda request: None
         self.after_create: Callable[[BotRequest], None] = lambda request: None
         self.on_read: Callable[[str], None] = lambda provider_id: None
+        self.before_delete: Callable[[str], None] = lambda provider_id: None
 
     @hookimpl
     def register_meeting_providers(self, register: Callable[[MeetingProvider], None], services: Services) -> None:
@@ -127,6 +126,12 @@ class Scripted:
             steps = [*record.steps, *ended(now_ms, End.LEFT, "told_to_leave")]
             self.records[provider_id] = replace(record, steps=steps, recordings=finished)
 
+    async def delete_media(self, provider_id: str) -> None:
+        self.before_delete(provider_id)
+        if provider_id not in self.records:
+            raise UnknownBot(provider_id)
+        self.deleted.append(provider_id)
+
     def twin(self) -> "Scripted":
         """Another one that knows the same bots."""
         twin = Scripted(self.clock, self.name)
@@ -146,12 +151,6 @@ class Scripted:
             raise BadWebhook
         event_id, kind, provider_id, bot = body.decode().split("|")
         return ProviderEvent(id=event_id, kind=kind, provider_id=provider_id, bot=bot)
-
-    async def run(self) -> None:
-        """No work of its own."""
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
 
 
 SIGNED: Mapping[str, str] = {"signature": "right"}

@@ -19,7 +19,7 @@ from ctxhost.egress import EgressTimeout
 from ctxhost.ledger.verify import verify
 from ctxhost.meetings.provider import BotRecord
 from ctxhost.store import queries
-from ctxhost.store.rows import Attempt, Endpoint, Message
+from ctxhost.store.rows import Attempt, Endpoint, Job, Message
 from ctxhost.testing import Inbox, Received, Tenant
 from ctxhost.webhooks.delivery import RETRY_AFTER_S, retry_wait_ms
 from ctxhost.webhooks.outbox import message_id
@@ -124,6 +124,30 @@ async def test_a_head_that_fails_keeps_the_others_behind_it(world: World) -> Non
     assert 1 == len({attempt.id for attempt in world.inbox.attempts[:3]})
     assert 3 == len({attempt.headers["webhook-timestamp"] for attempt in world.inbox.attempts[:3]})
     assert ALL == world.inbox.events(bot)
+
+
+async def test_a_closing_host_ends_with_the_attempt_under_way(world: World) -> None:
+    """What its bot is owed beyond that is for whoever looks next, and nothing is sent twice."""
+    bot = await happy_bot(world)
+
+    async def close_meanwhile(headers: Mapping[str, str], body: bytes) -> int:
+        world.sim.host.start_draining()
+        return 200
+
+    world.inbox.behaviour = close_meanwhile
+    await world.sim.host.jobs.run_due()
+    world.sim.clock.advance(seconds=61)
+    await world.sim.host.jobs.run_due()
+    assert ALL[:1] == world.inbox.events(bot)
+    left = await world.sim.host.store.read(queries.by_id(Job, f"deliver/{bot}"))
+    assert left is not None
+    assert (0, 0) == (left.claimed_until_ms, left.attempts)
+    assert left.due_ms <= world.sim.clock.now_ms()
+
+    world.inbox.behaviour = answering(200)
+    await world.sim.restart()
+    await world.sim.run()
+    assert ALL == [attempt.event for attempt in world.inbox.attempts]
 
 
 async def test_the_schedule(world: World) -> None:
@@ -448,7 +472,7 @@ async def _provider_id(world: World, bot: str) -> str:
 
 
 async def _is_hanging(world: World) -> bool:
-    jobs = await world.sim.host.store.read(queries.jobs_of_lane(f"deliver/{world.tenant.app.id}"))
+    jobs = await world.sim.host.store.read(queries.deliver_jobs(f"deliver/{world.tenant.app.id}"))
     return 16 == sum(job.claimed_until_ms > 0 for job in jobs)
 
 

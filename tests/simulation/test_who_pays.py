@@ -139,6 +139,15 @@ LINES = [
     ),
     pytest.param(fake("nobody_came"), "done", "timeout_exceeded_noone_joined", 0, {}, ["bot.done"], id="nobody-came"),
     pytest.param(
+        fake("nobody_came", recording=False),
+        "done",
+        "timeout_exceeded_noone_joined",
+        0,
+        {},
+        ["bot.done"],
+        id="recording-off-and-nobody-came",
+    ),
+    pytest.param(
         told(denied_permission),
         "done",
         "recording_permission_denied",

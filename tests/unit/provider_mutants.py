@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import httpx
 
@@ -362,6 +363,71 @@ class ShowsItsKey(FakeProvider):
         self.secret = keep_secret(services.data_dir / self.name)
 
 
+@breaks("deleted_media_are_gone")
+class DeletesNothing(FakeProvider):
+    async def delete_media(self, provider_id: str) -> None:
+        self._life(provider_id)
+
+
+@breaks("deleted_media_are_gone")
+class DeletesOnce(FakeProvider):
+    async def delete_media(self, provider_id: str) -> None:
+        if self._life(provider_id).erased_ms is not None:
+            raise UnknownBot(provider_id)
+        await super().delete_media(provider_id)
+
+
+@breaks("deleted_media_are_gone")
+class ForgetsThatItDeleted(FakeProvider):
+    async def delete_media(self, provider_id: str) -> None:
+        self._state._lives[provider_id] = replace(self._life(provider_id), erased_ms=self._clock.now_ms())
+
+
+@breaks("deleted_media_are_gone")
+class DeletesTheRecordAlone(_Reads):
+    _hidden: frozenset[str] = frozenset()
+
+    async def delete_media(self, provider_id: str) -> None:
+        self._hidden |= {life.birth.id for life in [self._life(provider_id)]}
+
+    async def read(self, provider_id: str) -> BotRecord:
+        record = await FakeProvider.read(self, provider_id)
+        return self.changed(record) if provider_id in self._hidden else record
+
+    def changed(self, record: BotRecord) -> BotRecord:
+        gone: Any = {"state": "failed", "url": "", "reason": "deleted"}
+        return self.with_recordings(
+            replace(record, urls_expire_ms=0),
+            lambda fact: replace(
+                fact,
+                media=replace(fact.media, **gone),
+                transcript=fact.transcript and replace(fact.transcript, **gone),
+            ),
+        )
+
+
+@breaks("deleted_media_are_gone")
+class DeletesTheHistory(_Reads):
+    def changed(self, record: BotRecord) -> BotRecord:
+        is_deleted = any(fact.media.reason == "deleted" for fact in record.recordings)
+        return replace(record, recordings=[]) if is_deleted else record
+
+
+@breaks("nobody_else_s_media_are_deleted")
+class DeletesEverybodysMedia(FakeProvider):
+    async def delete_media(self, provider_id: str) -> None:
+        self._life(provider_id)
+        for life in list(self._state.lives()):
+            await super().delete_media(life.birth.id)
+
+
+@breaks("nobody_else_s_media_are_deleted")
+class DeletesWhatIsNotThere(FakeProvider):
+    async def delete_media(self, provider_id: str) -> None:
+        if self._state.life(provider_id) is not None:
+            await super().delete_media(provider_id)
+
+
 class CallingHarness(FakeHarness):
     """A world with an API that answers, for mutants that call one."""
 
@@ -430,3 +496,26 @@ class SilenceAfterMakingIsARefusal(_Calls):
         except httpx.HTTPError as error:
             raise ProviderError("no answer") from error
         return made
+
+
+@breaks("what_could_not_be_deleted_is_told_so")
+class AnOutageDeletesNothing(_Calls):
+    async def delete_media(self, provider_id: str) -> None:
+        try:
+            is_up = await self.ask() == 200
+        except httpx.HTTPError:
+            is_up = False
+        if is_up:
+            await super().delete_media(provider_id)
+
+
+@breaks("what_could_not_be_deleted_is_told_so")
+class AnOutageLosesBotsOnDeletion(_Calls):
+    async def delete_media(self, provider_id: str) -> None:
+        try:
+            status = await self.ask()
+        except httpx.HTTPError as error:
+            raise ProviderTimeout("no answer") from error
+        if status != 200:
+            raise UnknownBot(provider_id)
+        await super().delete_media(provider_id)

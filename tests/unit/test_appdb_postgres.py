@@ -1,8 +1,10 @@
 """`ctx.db` on PostgreSQL: its types, its limits, its clock, and what is done to the server for it."""
 
+import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -19,6 +21,7 @@ from tests.postgres import Server, server
 
 from ctxhost.clock import ManualClock
 from ctxhost.errors import SettingsError
+from ctxhost.functions import appdb_postgres_admin
 from ctxhost.functions.appdb import AppDatabase, AppLimits, QueryError, open_databases
 from ctxhost.functions.appdb_postgres import PostgresDatabases
 from ctxhost.functions.appdb_postgres_admin import Access, Admin
@@ -374,7 +377,7 @@ async def test_a_server_that_was_away_is_found_again() -> None:
         await apps.apply_schema(name, TABLE)
         await apps.query(name, "INSERT INTO t VALUES (1)", [])
         own.stop()
-        with pytest.raises(QueryError, match="database_error"):
+        with pytest.raises(QueryError, match="unavailable"):
             await apps.query(name, "SELECT 1", [])
         own.start()
 
@@ -382,6 +385,19 @@ async def test_a_server_that_was_away_is_found_again() -> None:
     finally:
         await apps.aclose()
         own.close()
+
+
+async def test_a_server_that_says_nothing_is_not_waited_for_by_each_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection is tried; the apps behind it in the queue hear of it, and what comes later tries anew."""
+    monkeypatch.setattr(appdb_postgres_admin, "_CONNECT_S", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        admin = Admin(f"postgresql://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres")
+        names = [f"app_of_a_silent_server_{n}" for n in range(20)]
+        with anyio.fail_after(8):
+            answers = await asyncio.gather(*[admin.ensure(Access.of(name)) for name in names], return_exceptions=True)
+
+    assert {"unavailable"} == {answer.code for answer in answers if isinstance(answer, QueryError)}
+    assert {QueryError} == {type(answer) for answer in answers}
 
 
 async def test_a_password_is_asked_for_and_is_the_apps_own(name: str) -> None:

@@ -7,6 +7,7 @@ and as a query.
 import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -27,15 +28,17 @@ LIMITS = AppLimits(timeout_s=5)
 
 
 @pytest.fixture(scope="module", params=["superuser", "plain-admin"])
-def admin_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def admin_url(request: pytest.FixtureRequest) -> str:
     """Both kinds of admin: one that can close the catalogues to apps, and one that cannot."""
-    if request.param == "superuser":
-        yield apps_url()
-        return
+    return apps_url() if request.param == "superuser" else plain_admin_url()
+
+
+@cache
+def plain_admin_url() -> str:
+    """Made once in a process: a module's fixtures may be asked for again after tests of other modules."""
     server().execute("CREATE ROLE apps_admin LOGIN CREATEDB CREATEROLE")
     server().execute("CREATE DATABASE plain_apps OWNER apps_admin")
-    yield server().url("plain_apps").replace("//postgres@", "//apps_admin@")
-    server().drop("plain_apps")
+    return server().url("plain_apps").replace("//postgres@", "//apps_admin@")
 
 
 @pytest.fixture(scope="module")

@@ -65,3 +65,34 @@ async def test_a_closing_host_says_so() -> None:
     with pytest.raises(Overloaded, match="shutting down"):
         await background.finish(hangs)
     assert ["cut off"] == heard
+
+
+async def test_idle_waits_for_all_work_and_for_what_that_starts() -> None:
+    """A host that closes may wait for the end of what calls have left behind."""
+    go, ended = anyio.Event(), list[str]()
+
+    async with anyio.create_task_group() as tasks:
+        background = Background(tasks)
+        await background.idle()
+
+        async def second() -> None:
+            await go.wait()
+            ended.append("second")
+
+        async def first() -> None:
+            background.start(second)
+            ended.append("first")
+
+        async def fails() -> None:
+            raise ProviderError("no")
+
+        background.start(first)
+        with pytest.raises(ProviderError):
+            await background.finish(fails)
+        with anyio.move_on_after(0.01) as waits:
+            await background.idle()
+        assert waits.cancelled_caught
+        go.set()
+        await background.idle()
+
+    assert ["first", "second"] == ended

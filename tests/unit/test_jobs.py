@@ -13,7 +13,7 @@ import pytest
 from ctxhost import jobs
 from ctxhost.clock import ManualClock
 from ctxhost.errors import Overloaded, ProviderError
-from ctxhost.jobs import AT_ONCE, HOLD_S, PER_LANE, RETRY_AFTER_S, FinishJob, Jobs
+from ctxhost.jobs import AT_ONCE, HOLD_S, PER_LANE, RETRY_AFTER_S, FinishJob, GiveBack, Jobs
 from ctxhost.store import Key, Store, View, queries
 from ctxhost.store.rows import PLATFORM, Job
 
@@ -231,7 +231,7 @@ async def test_the_loop_lives_through_a_store_that_fails(
     """Whatever claiming or ending a job meets, the loop goes on, and the job is done again when its claim is over."""
     claim, write = store.claim, store.write
     failures: list[Exception] = [Overloaded(), RuntimeError("disk")]
-    endings: list[Exception] = [RuntimeError("disk"), Overloaded()]
+    endings: list[Exception] = [RuntimeError("disk"), RuntimeError("disk")]
 
     async def claiming(*args: Any, **options: Any) -> Any:
         if failures:
@@ -254,6 +254,33 @@ async def test_the_loop_lives_through_a_store_that_fails(
                 await anyio.lowlevel.checkpoint()
     assert [] == failures == endings
     assert all(later - sooner >= HOLD_S * 1_000 for sooner, later in pairwise(claims))
+
+
+async def test_a_store_that_is_away_is_told_when_it_is_back(
+    store: Store, clock: ManualClock, loop: Jobs, worker: Worker
+) -> None:
+    """The end of a run is said again every second, so that the job has not to wait until its claim is over."""
+    write = store.write
+    answers: list[Exception] = [Overloaded() for _ in range(5)]
+
+    async def writing(command: Any) -> Any:
+        if isinstance(command, FinishJob) and answers:
+            raise answers.pop()
+        return await write(command)
+
+    began_ms = clock.now_ms()
+    await write(Ask("a", began_ms))
+    vars(store).update(write=writing)
+    async with running(loop):
+        await until(lambda: bool(worker.runs))
+        while answers:
+            clock.advance(ms=200)
+            await anyio.lowlevel.checkpoint()
+        clock.advance(seconds=1)
+        while await job(store, "a") is not None:
+            await anyio.lowlevel.checkpoint()
+    assert 1 == len(worker.runs)
+    assert clock.now_ms() - began_ms < HOLD_S * 1_000
 
 
 async def test_the_loop_wakes_for_what_is_put(store: Store, clock: ManualClock, loop: Jobs, worker: Worker) -> None:
@@ -327,10 +354,10 @@ async def test_a_kind_takes_no_other_kind_s_place(store: Store, clock: ManualClo
         await until(lambda: active["deliver"] == AT_ONCE + 20)
 
 
-async def test_a_cancelled_host_leaves_its_jobs_to_others(
+async def test_what_a_cancelled_host_cut_off_is_taken_at_once(
     store: Store, clock: ManualClock, loop: Jobs, worker: Worker
 ) -> None:
-    """A run that was cut off is neither done nor failed: the job comes back when its claim ends."""
+    """A run that was cut off is neither done nor failed: whoever claims next has the job, as its first attempt."""
 
     async def hangs(job: Job) -> None:
         await anyio.sleep_forever()
@@ -339,9 +366,94 @@ async def test_a_cancelled_host_leaves_its_jobs_to_others(
     await store.write(Ask("a", clock.now_ms()))
     async with running(loop):
         await until(lambda: bool(worker.runs))
-    worker.then = lambda job: None
-    assert 0 == await loop.run_due()
-    clock.advance(seconds=HOLD_S)
 
-    assert 1 == await loop.run_due()
+    (again,), _ = await store.claim(["work"], limit=1, per_lane=1, hold_s=HOLD_S)
+    assert ("a", 1) == (again.ref, again.attempts)
+
+
+async def test_a_stopped_loop_lets_its_runs_end_and_begins_none(
+    store: Store, clock: ManualClock, loop: Jobs, worker: Worker
+) -> None:
+    """What is under way is done and noted; what falls due meanwhile is for others."""
+    go = anyio.Event()
+
+    async def waits(job: Job) -> None:
+        await go.wait()
+
+    worker.then = waits
+    await store.write(Ask("a", clock.now_ms()))
+    async with running(loop):
+        await until(lambda: bool(worker.runs))
+        loop.stop()
+        await store.write(Ask("b", clock.now_ms()))
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+        await loop.idle()
+
+    assert ["a"] == [ref for ref, _ in worker.runs]
     assert await job(store, "a") is None
+    (other,), _ = await store.claim(["work"], limit=9, per_lane=9, hold_s=HOLD_S)
+    assert "b" == other.ref
+
+
+async def test_what_was_claimed_while_the_loop_was_stopped_is_given_back(
+    store: Store, clock: ManualClock, loop: Jobs, worker: Worker
+) -> None:
+    """A claim that was under way is not kept from others by a host that begins nothing any more."""
+    claim, asked, go = store.claim, anyio.Event(), anyio.Event()
+
+    async def slow(*args: Any, **options: Any) -> Any:
+        claimed = await claim(*args, **options)
+        asked.set()
+        await go.wait()
+        return claimed
+
+    vars(store).update(claim=slow)
+    await store.write(Ask("a", clock.now_ms()))
+    async with running(loop):
+        await asked.wait()
+        loop.stop()
+        go.set()
+        await loop.idle()
+    vars(store).update(claim=claim)
+
+    assert [] == worker.runs
+    (again,), _ = await store.claim(["work"], limit=1, per_lane=1, hold_s=HOLD_S)
+    assert ("a", 1) == (again.ref, again.attempts)
+
+
+async def test_a_claim_that_somebody_took_over_is_not_given_back(store: Store, clock: ManualClock) -> None:
+    """A host that was away for longer than its claim takes nothing from the one that has the job now."""
+    await store.write(Ask("a", clock.now_ms()))
+    (slow,), _ = await store.claim(["work"], limit=1, per_lane=1, hold_s=HOLD_S)
+    clock.advance(seconds=HOLD_S)
+    (taken,), _ = await store.claim(["work"], limit=1, per_lane=1, hold_s=HOLD_S)
+
+    await store.write(GiveBack(job=slow))
+    assert taken == await job(store, "a")
+
+
+async def test_a_store_that_fails_does_not_keep_the_loop_from_ending(
+    store: Store, clock: ManualClock, loop: Jobs, worker: Worker
+) -> None:
+    """What cannot be given back comes back when its claim ends."""
+    write = store.write
+
+    async def hangs(job: Job) -> None:
+        await anyio.sleep_forever()
+
+    async def refusing(command: Any) -> Any:
+        if isinstance(command, GiveBack):
+            raise Overloaded("away")
+        return await write(command)
+
+    worker.then = hangs
+    await write(Ask("a", clock.now_ms()))
+    vars(store).update(write=refusing)
+    async with running(loop):
+        await until(lambda: bool(worker.runs))
+    clock.advance(seconds=HOLD_S)
+    worker.then = lambda job: None
+
+    (again,), _ = await store.claim(["work"], limit=1, per_lane=1, hold_s=HOLD_S)
+    assert "a" == again.ref

@@ -185,6 +185,15 @@ WHO_PAYS = [
         ["recording"],
         id="recording-off-and-kicked",
     ),
+    pytest.param(
+        [*admitted(T0, recording=False), *ended(T0 + 47 * S, End.ALONE)],
+        [],
+        {"recording": "off"},
+        "done",
+        {},
+        ["recording", "transcription"],
+        id="recording-off-and-nobody-came",
+    ),
 ]
 
 

@@ -51,6 +51,7 @@ class Bot:
     life: Life
     start_ms: int
     told_ms: int | None = None
+    erased_ms: int | None = None
     sent: int = 0
 
     def history(self) -> list[tuple[int, str, str]]:
@@ -80,9 +81,9 @@ class Hallway:
     def answer(self, request: httpx.Request, now_ms: int) -> httpx.Response:
         path = request.url.path
         if path.startswith("/files/"):
-            name = path.rpartition("/")[2]
-            late = int(request.url.params["until"]) <= now_ms
-            return httpx.Response(403 if late else 200, content=json.dumps(SPEECH) if name == "speech" else b"media")
+            _, _, bot_id, name = path.split("/")
+            gone = int(request.url.params["until"]) <= now_ms or self.bots[bot_id].erased_ms is not None
+            return httpx.Response(403 if gone else 200, content=json.dumps(SPEECH) if name == "speech" else b"media")
         if request.headers.get("authorization") != f"Bearer {KEY}":
             return httpx.Response(401, json={"error": "key"})
         if path == "/bots":
@@ -93,6 +94,9 @@ class Hallway:
         if path.endswith("/dismiss"):
             bot.told_ms = bot.told_ms or now_ms
             return httpx.Response(202, json={})
+        if request.method == "DELETE":
+            bot.erased_ms = bot.erased_ms or now_ms
+            return httpx.Response(200, json={})
         return httpx.Response(200, json=_shown(bot, now_ms))
 
     def due(self, now_ms: int) -> list[tuple[str, bytes]]:
@@ -147,6 +151,8 @@ def _shown(bot: Bot, now_ms: int) -> dict[str, Any]:
     def artifact(name: str, breaks: bool) -> dict[str, Any]:
         if now_ms < ready_ms or out_ms is None:
             return {"id": f"{bot.id}-{name}", "state": "working", "at": _iso(from_ms)}
+        if bot.erased_ms is not None:
+            return {"id": f"{bot.id}-{name}", "at": _iso(bot.erased_ms), "state": "broken", "why": "deleted"}
         link = f"https://api.hallway.example/files/{bot.id}/{name}?until={until_ms}"
         done = {"state": "broken", "why": "noise"} if breaks else {"state": "ready", "link": link}
         return {"id": f"{bot.id}-{name}", "at": _iso(ready_ms), **done}

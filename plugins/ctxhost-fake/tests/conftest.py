@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from ctxhost.clock import ManualClock
 from ctxhost.hookspecs import Services
 from ctxhost.meetings.provider import BotRequest
+from ctxhost.rates import LocalRates
 from ctxhost_fake.provider import FakeProvider
 from ctxhost_fake.settings import FakeSettings
 
@@ -80,7 +81,14 @@ class Stand:
 
     @property
     def services(self) -> Services:
-        return Services(clock=self.clock, base_url=BASE_URL, data_dir=self.folder, http=self.http, plugin_settings={})
+        return Services(
+            clock=self.clock,
+            base_url=BASE_URL,
+            data_dir=self.folder,
+            http=self.http,
+            plugin_settings={},
+            rate=LocalRates(self.clock).open,
+        )
 
     def open(self, **settings: Any) -> FakeProvider:
         provider = FakeProvider(self.services, FakeSettings(enabled=True, **settings))

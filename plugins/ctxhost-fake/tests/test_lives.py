@@ -66,7 +66,7 @@ def end_of(seen: BotRecord) -> tuple[End | None, str]:
         ("fatal_on_join", [J, E, D], End.FAILED, "meeting_not_found", None, "", ""),
         ("transcript_failed", [J, W, C, R, E, D], End.OVER, "timeout_exceeded_everyone_left", 44, "done", "failed"),
         ("recording_failed", [J, W, C, R, E, D], End.OVER, "timeout_exceeded_everyone_left", 44, "failed", "failed"),
-        ("nobody_came", [J, W, C, E, D], End.OVER, "timeout_exceeded_noone_joined", None, "", ""),
+        ("nobody_came", [J, W, C, E, D], End.ALONE, "timeout_exceeded_noone_joined", None, "", ""),
         ("three_hours", [J, W, C, R, E, D], End.OVER, "timeout_exceeded_everyone_left", 10_800, "done", "done"),
         ("create_times_out", [J, W, C, R, E, D], End.OVER, "timeout_exceeded_everyone_left", 44, "done", "done"),
     ],

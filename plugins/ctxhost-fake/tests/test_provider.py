@@ -31,6 +31,7 @@ def services_with(stand: Any, settings: dict[str, Any]) -> Services:
         data_dir=lent.data_dir,
         http=lent.http,
         plugin_settings={"fake": settings},
+        rate=lent.rate,
     )
 
 

@@ -15,6 +15,7 @@ from standardwebhooks.webhooks import Webhook
 from ctxhost.clock import WallClock
 from ctxhost.hookspecs import Services
 from ctxhost.meetings.provider import BadWebhook, BotRequest, UnreadableWebhook
+from ctxhost.rates import LocalRates
 from ctxhost_fake.provider import FakeProvider
 from ctxhost_fake.settings import FakeSettings
 from ctxhost_fake.webhooks import signed_headers
@@ -350,7 +351,12 @@ async def test_on_the_wall_clock_a_life_plays_by_itself(tmp_path: Path, asked: A
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(host)) as http:
         services = Services(
-            clock=WallClock(), base_url="http://host.test", data_dir=tmp_path, http=http, plugin_settings={}
+            clock=WallClock(),
+            base_url="http://host.test",
+            data_dir=tmp_path,
+            http=http,
+            plugin_settings={},
+            rate=LocalRates(WallClock()).open,
         )
         provider = FakeProvider(services, FakeSettings(speed=1_000))
         with anyio.fail_after(10):

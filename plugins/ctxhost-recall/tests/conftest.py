@@ -12,6 +12,7 @@ import pytest
 from ctxhost.clock import ManualClock
 from ctxhost.hookspecs import Services
 from ctxhost.meetings.provider import BotRequest
+from ctxhost.rates import LocalRates
 from ctxhost_recall.emulator import Emulator, serve
 from ctxhost_recall.provider import RecallProvider
 from ctxhost_recall.settings import read_settings
@@ -80,6 +81,7 @@ class Stand:
             data_dir=self.folder,
             http=http or self.http,
             plugin_settings={},
+            rate=LocalRates(self.clock).open,
         )
 
     def open(self, *, http: httpx.AsyncClient | None = None, **settings: Any) -> RecallProvider:

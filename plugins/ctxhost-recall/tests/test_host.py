@@ -252,6 +252,25 @@ async def test_how_lives_end(opened: Any, story: str, status: str, reason: str, 
         assert (lines, 0) == (set(await world.charges(bot)), await world.held())
 
 
+async def test_deleted_media(opened: Any) -> None:
+    """What was recorded is gone at Recall, and no link to it is left here; the bill stays."""
+    async with opened() as world:
+        bot = await world.start()
+        await world.play()
+        done = await world.bot(bot)
+        await world.host.meetings.delete_media(world.app.id, bot.id)
+        await world.play()
+        after = await world.bot(bot)
+        history = await world.host.meetings.history(world.app.id, bot.id)
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+            statuses = [(await http.get(link or "")).status_code for link in (done.recording_url, done.transcript_url)]
+
+        assert [403, 403] == statuses
+        assert (None, None) == (after.recording_url, after.transcript_url)
+        assert "media.deleted" == history[-1].code
+        assert (HAPPY_USD, 0) == (await world.charges(bot), await world.held())
+
+
 async def test_two_recordings_are_one_bill(opened: Any) -> None:
     """Their lengths are added; the longer one is shown."""
     async with opened() as world:

@@ -8,6 +8,7 @@ import pytest
 from ctxhost.clock import ManualClock
 from ctxhost.errors import ProviderBusy
 from ctxhost.meetings.provider import BotRequest
+from ctxhost.rates import LocalRates
 from ctxhost_recall.limits import PER_MINUTE, Deadline, Limiter, TooFast
 
 
@@ -47,7 +48,7 @@ async def test_scopes_do_not_wait_for_each_other(stand: Any, asked: Callable[...
 async def test_no_minute_has_more_than_its_share(scope: str) -> None:
     """In any window of a minute, at 100 %, exactly the published number."""
     clock = ManualClock()
-    limiter = Limiter(clock, percent=100)
+    limiter = Limiter(clock, LocalRates(clock).open, percent=100)
     allowed = PER_MINUTE[scope.partition("/")[0]]
     for _ in range(3):
         for _ in range(allowed):
@@ -60,8 +61,8 @@ async def test_no_minute_has_more_than_its_share(scope: str) -> None:
 async def test_the_scopes_of_single_bots_are_forgotten() -> None:
     """Many bots do not fill the memory."""
     clock = ManualClock()
-    limiter = Limiter(clock, percent=100)
+    limiter = Limiter(clock, LocalRates(clock).open, percent=100)
     for n in range(10_000):
         await limiter.enter(f"transcribe/{n}", Deadline(clock, seconds=1))
 
-    assert len(limiter._given) <= 4_096
+    assert len(limiter._rates) <= 4_096

@@ -206,7 +206,7 @@ async def test_a_streaming_provider_by_setting(stand: Any, asked: Ask) -> None:
         ("kicked", End.KICKED, "bot_kicked_from_call"),
         ("fatal", End.FAILED, "google_meet_knocking_disabled"),
         ("broken", End.FAILED, "bot_errored"),
-        ("nobody_came", End.OVER, "timeout_exceeded_noone_joined"),
+        ("nobody_came", End.ALONE, "timeout_exceeded_noone_joined"),
         ("not_permitted", End.OVER, "timeout_exceeded_recording_permission_denied"),
         ("host_ended", End.OVER, "call_ended_by_host"),
     ],
@@ -294,6 +294,35 @@ async def test_deleting_media(stand: Any, asked: Ask) -> None:
 
     assert ("done", "failed", "deleted") == (before.state, after.state, after.reason)
     assert 403 == (await stand.http.get(before.url)).status_code
+
+
+async def test_deleted_media_are_not_made_again(stand: Any, asked: Ask) -> None:
+    """A reading afterwards finds no transcript, and asks for none."""
+    provider, bot = await make(stand, asked)
+    stand.clock.advance(seconds=HAPPY_S + 4)
+    await provider.read(bot)
+    stand.clock.advance(seconds=60)
+    before = (await provider.read(bot)).recordings[0]
+    assert before.transcript is not None
+    assert "done" == before.transcript.state
+    await provider.delete_media(bot)
+    after = await provider.read(bot)
+
+    assert [] == [a.url for r in after.recordings for a in (r.media, r.transcript) if a is not None and a.url]
+    assert 1 == len(stand.emulator.world.ordered)
+
+
+@pytest.mark.parametrize("status", [200, 204, 404])
+async def test_a_deletion_is_believed_to_recall_alone(stand: Any, status: int) -> None:
+    """A page of another server in its place leaves the wish open; nothing as an answer is the answer of a deletion."""
+    answer = httpx.Response(status, content=b"<h1>Hello</h1>" if status != 204 else b"")
+    provider = stand.answering(answer)
+    bot = "7c1e0a52-4b0f-4c3e-9f0a-2d6a51b8e001"
+    if status == 204:
+        await provider.delete_media(bot)
+        return
+    with pytest.raises(ProviderError):
+        await provider.delete_media(bot)
 
 
 async def test_media_go_when_the_retention_is_over(stand: Any, asked: Ask) -> None:

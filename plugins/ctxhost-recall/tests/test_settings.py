@@ -11,9 +11,11 @@ from ctxhost.clock import ManualClock
 from ctxhost.doctor import examine
 from ctxhost.errors import SettingsError
 from ctxhost.hookspecs import Services
-from ctxhost.meetings.provider import Examined, MeetingProvider
+from ctxhost.meetings.provider import Examined, MeetingProvider, Probed
 from ctxhost.plugins import load_plugins
+from ctxhost.rates import LocalRates
 from ctxhost.settings import Settings
+from ctxhost_recall.emulator import Fault, cut, garbage, overloaded, refused, throttled
 from ctxhost_recall.settings import RecallSettings, read_settings
 
 SECRET = "whsec_uVjstrRSKq+hmqhhKSFEt979xzBqccxU"
@@ -33,6 +35,7 @@ def offered(folder: Path, **settings: Any) -> list[MeetingProvider]:
         data_dir=folder,
         http=httpx.AsyncClient(verify=False),
         plugin_settings={"recall": settings},
+        rate=LocalRates(ManualClock()).open,
     )
     plugins = load_plugins([ctxhost_recall])
     found = list(plugins.meeting_providers(services).values())
@@ -76,6 +79,18 @@ def test_the_defaults() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "nano_usd"), [(None, 500_000_000), ("0.70", 700_000_000), ("$0.123456789", 123_456_789), ("0", 0)]
+)
+def test_what_recall_bills_is_a_setting(tmp_path: Path, text: str | None, nano_usd: int) -> None:
+    """Exact to the nano-dollar; what users are charged does not change with it."""
+    given = {} if text is None else {"cost_usd_per_hour": text}
+    (provider,) = offered(tmp_path, api_key="key", **given)
+
+    assert nano_usd == provider.prices.cost_nano_usd_per_hour
+    assert 500_000_000 == provider.prices.recording_nano_usd_per_hour
+
+
 def test_several_webhook_secrets() -> None:
     """With spaces or commas between."""
     assert 3 == len(read_settings({"webhook_secret": f"{SECRET} {SECRET},{SECRET}"}).webhook_keys)
@@ -89,6 +104,9 @@ def test_several_webhook_secrets() -> None:
         {"base_url": "https://key@us-east-1.recall.ai"},
         {"base_url": "us-east-1"},
         {"retention_hours": 0},
+        {"cost_usd_per_hour": "half a dollar"},
+        {"cost_usd_per_hour": "-0.5"},
+        {"cost_usd_per_hour": 0.5},
         {"transcription": "whisper"},
         {"api_key": "key", "webhook_secret": "canary-secret"},
         {"api_kee": "canary-secret"},
@@ -173,3 +191,69 @@ async def test_the_doctor_tells_them(tmp_path: Path) -> None:
 
     assert finding.what.startswith("recall: There is no webhook secret")
     assert "MEETINGS_WEBHOOK_SECRET" in finding.mend
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [({}, False), ({"create_deadline_s": 30}, True), ({"create_deadline_s": 29.5}, False)],
+    ids=str,
+)
+async def test_a_deadline_beyond_the_hosts_patience_is_told(
+    tmp_path: Path, settings: dict[str, Any], is_told: bool
+) -> None:
+    """The host's 30 s must be more than the adapter's own deadline."""
+    given = {"api_key": "key", "webhook_secret": SECRET, **settings}
+    host = Settings(database=tmp_path / "none.db", data_dir=tmp_path, plugins={"recall": given})
+    findings = await examine(host, plugins=[ctxhost_recall], clock=ManualClock())
+
+    assert is_told == any("CTXHOST_MEETINGS__CREATE_TIMEOUT_S" in finding.mend for finding in findings)
+
+
+async def probed(stand: Any, **settings: Any) -> list[tuple[str, str]]:
+    provider = stand.open(**settings)
+    assert isinstance(provider, Probed)
+    return [(problem.what, problem.mend) for problem in await provider.probe()]
+
+
+async def test_a_key_of_this_region_is_taken(stand: Any) -> None:
+    """Recall answers, and nothing is said; a busy minute is no fault of the settings."""
+    assert [] == await probed(stand)
+    stand.emulator.fail("list", throttled())
+    assert [] == await probed(stand)
+
+
+async def test_a_key_of_another_region_is_told(stand: Any) -> None:
+    """It looks like a wrong key: both are named, and every region; the key is not."""
+    ((what, mend),) = await probed(stand, api_key="canary")
+
+    assert "401" in what
+    assert "another region" in what
+    assert "us-west-2.recall.ai" in mend
+    assert "canary" not in what + mend
+
+
+@pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        (refused(402, "payment_required"), "out of credit"),
+        (refused(403, "request_blocked"), "firewall"),
+        (garbage(b"<h1>Hello</h1>"), "is not Recall"),
+        (overloaded(), "is not Recall, or Recall is in trouble"),
+        (cut(), "does not answer"),
+    ],
+)
+async def test_what_recall_says_against_the_settings_is_told(stand: Any, fault: Fault, what: str) -> None:
+    """One problem each."""
+    stand.emulator.fail("list", fault)
+    ((told, _),) = await probed(stand)
+
+    assert what in told
+
+
+async def test_the_doctor_asks_recall_unless_it_is_offline(stand: Any, tmp_path: Path) -> None:
+    """A key that Recall does not know is among the findings, and only where the network may be asked."""
+    given = {"api_key": "wrong", "webhook_secret": SECRET, "base_url": stand.url}
+    host = Settings(database=tmp_path / "none.db", data_dir=tmp_path, plugins={"recall": given})
+    for http in (stand.http, None):
+        findings = await examine(host, plugins=[ctxhost_recall], clock=ManualClock(), http=http)
+        assert (http is not None) == any("refuses the key" in finding.what for finding in findings)

@@ -108,6 +108,16 @@ class MeetingsNamespace:
         """Make a bot leave; a bot that has ended stays as it is. Raises `BotNotFound`."""
         await self._meetings.stop(self._app.id, bot_id)
 
+    async def delete_media(self, bot_id: str) -> None:
+        """Delete what a bot recorded, for good; its links are gone at once. Again has no effect, nothing is refunded.
+
+        Raises:
+            BotNotFound: there is no such bot in this app.
+            BotNotEnded: it has not left yet.
+            ProviderUnavailable: its provider cannot delete.
+        """
+        await self._meetings.delete_media(self._app.id, bot_id)
+
     async def estimate(self, duration_minutes: int, *, transcript: bool = True) -> Decimal:
         """US dollars that a session of this length costs. Raises `InvalidRequest`."""
         self._meetings.require_provider()

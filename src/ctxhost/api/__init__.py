@@ -8,7 +8,7 @@ from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
 
 from ctxhost.api import credits as credit
-from ctxhost.api import inbound, meetings, service, webhook
+from ctxhost.api import health, inbound, meetings, metrics, service, webhook
 from ctxhost.api.auth import Door, HostOperation
 from ctxhost.api.docs_page import documentation
 from ctxhost.api.functions import FunctionCalls
@@ -46,7 +46,7 @@ def create_app(host: "Host") -> ASGIApp:
     limited = [replace(operation, max_body_bytes=operation.max_body_bytes or limit_bytes) for operation in operations]
     routes = build_routes([*limited, *documentation(describe())], host=host, authorize=door.authorize)
     plugins = Mount("/plugins/{name}", app=service.plugin_pages(host))
-    return Edge(Router([*routes, plugins], redirect_slashes=False, default=no_such_path))
+    return Edge(Router([*routes, plugins], redirect_slashes=False, default=no_such_path), host.watch)
 
 
 def describe() -> dict[str, Any]:
@@ -67,6 +67,8 @@ def _operations() -> list[HostOperation]:
         *meetings.OPERATIONS,
         *webhook.OPERATIONS,
         *credit.OPERATIONS,
+        *health.operations(),
+        *metrics.OPERATIONS,
         *service.OPERATIONS,
         *inbound.OPERATIONS,
     ]

@@ -9,6 +9,7 @@ from ctxhost.api.limits import Limiter, network_of
 from ctxhost.api.routing import Call, Operation
 from ctxhost.egress.router import IN_PROCESS
 from ctxhost.errors import InsufficientScope, InvalidApiKey, MissingCredentials, NotAuthorized, RateLimited
+from ctxhost.logs import note
 from ctxhost.store.rows import App, ServiceKey
 from ctxhost.tenants.service import KEY_PREFIX, SCOPE_ALL
 
@@ -48,6 +49,7 @@ class Door:
         key = await self.key(request)
         app = await self._host.tenants.app(request.path_params["app_id"])
         check_owner(key, app)
+        note(app=app.id)
         if operation.scope is not None and not {operation.scope, SCOPE_ALL} & set(key.scopes.split()):
             raise InsufficientScope(f"This key lacks the scope {operation.scope}.")
         return Caller(key, app)

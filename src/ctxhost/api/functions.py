@@ -12,6 +12,7 @@ from ctxhost.api.auth import Door, HostCall, HostOperation, bearer_key, check_ow
 from ctxhost.api.routing import ANY, Answer, Operation
 from ctxhost.errors import AppNotFound, HandlerFailed, HandlerTimeout
 from ctxhost.functions.registry import Function, FunctionNotFound
+from ctxhost.logs import note
 from ctxhost.store.rows import App, ServiceKey
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class FunctionCalls:
 
     async def _call(self, call: HostCall, app: App) -> Response:
         request, functions = call.request, call.host.functions
+        note(app=app.id)
         function = functions.registry.routed(app.id, request.method, "/" + call.path("path"))
+        note(function=function.name)
         caller = await self._caller(request, function, app)
         body = await call.body()
         return await functions.call(app, function, _with_body(request, body), caller=caller)

@@ -24,8 +24,10 @@ from ctxhost.errors import (
     ProviderTimeout,
     ProviderUnavailable,
     RateLimited,
+    Refusal,
 )
 from ctxhost.meetings import transcript
+from ctxhost.meetings.commands import BotNotEnded
 from ctxhost.meetings.requests import (
     Estimate,
     GetTranscript,
@@ -56,6 +58,13 @@ _MEDIA_TYPES: Final = {
     "vtt": "text/vtt",
     "srt": "application/x-subrip",
 }
+
+
+class MediaDeleted(Refusal):
+    """What the bot recorded was deleted."""
+
+    status, type, code = 410, "invalid_request_error", "media_deleted"
+    remediation = "It cannot be had any more; nothing is to be done."
 
 
 class TranscriptNotReady(NotFound):
@@ -96,6 +105,11 @@ async def stop(call: HostCall) -> Response:
     return Response(status_code=204)
 
 
+async def delete_media(call: HostCall) -> Response:
+    await call.host.meetings.delete_media(call.caller.app.id, call.path("bot_id"))
+    return Response(status_code=204)
+
+
 async def estimate(call: HostCall) -> Response:
     asked = parse_estimate(call.query())
     return json_response({"usd": usd_number(call.host.meetings.estimate(asked, app=call.caller.app.id))})
@@ -124,10 +138,13 @@ async def get_transcript(call: HostCall) -> Response:
     app, bot_id = call.caller.app.id, call.path("bot_id")
     bot = await call.host.meetings.get(app, bot_id)
     if bot.transcript_url is None:
-        if (await call.host.meetings.find(app, bot_id)).transcript_state == "done":
+        row = await call.host.meetings.find(app, bot_id)
+        if row.media_unwanted_ms:
+            raise MediaDeleted("This bot's media were deleted.")
+        if row.transcript_state == "done":
             raise ProviderError("The provider could not be asked for the transcript.")
         raise TranscriptNotReady("This bot has no transcript, or none yet.")
-    raw = await call.host.download(bot.transcript_url, limit_bytes=MAX_TRANSCRIPT_BYTES)
+    raw = await call.host.outgoing.download(bot.transcript_url, limit_bytes=MAX_TRANSCRIPT_BYTES)
     content = await anyio.to_thread.run_sync(_converted, raw, asked.format)
     return Response(content, media_type=_MEDIA_TYPES[asked.format])
 
@@ -199,6 +216,20 @@ OPERATIONS: Final[list[HostOperation]] = [
         scope=SCOPE_AI,
     ),
     Operation(
+        method="DELETE",
+        path=f"{BOT_PATH}/media",
+        name="deleteBotMedia",
+        handler=delete_media,
+        summary="Delete what a bot recorded",
+        description="For good: its recordings and transcripts at the provider, and every link to them here, which is"
+        " gone at once. The wish is stored and carried out until the provider obeys; the bot's history then says"
+        " `media.deleted`. The bot itself, its history and what was charged stay as they are.",
+        tag="meetings",
+        answers={204: Answer(description="They will be deleted, or are.", media_type=None)},
+        refusals=[ProviderUnavailable, BotNotFound, BotNotEnded],
+        scope=SCOPE_AI,
+    ),
+    Operation(
         method="GET",
         path=f"{BOT_PATH}/transcript",
         name="getTranscript",
@@ -214,7 +245,7 @@ OPERATIONS: Final[list[HostOperation]] = [
             )
         },
         query=GetTranscript,
-        refusals=[ProviderUnavailable, BotNotFound, TranscriptNotReady, *_UPSTREAM],
+        refusals=[ProviderUnavailable, BotNotFound, TranscriptNotReady, MediaDeleted, *_UPSTREAM],
         scope=SCOPE_AI,
     ),
     Operation(

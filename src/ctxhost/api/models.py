@@ -223,7 +223,22 @@ class Journal(Answered):
     next_cursor: str | None = Field(alias="nextCursor", description="Null on the last page.")
 
 
-class Health(Answered):
+class Alive(Answered):
     """The host answers."""
 
     status: Literal["ok"]
+
+
+class HealthCheck(Answered):
+    """One thing that was looked at."""
+
+    name: Literal["open", "serving", "database"]
+    ok: bool
+    took_ms: int
+
+
+class Ready(Answered):
+    """The host takes work."""
+
+    status: Literal["ready"]
+    checks: list[HealthCheck]

@@ -205,6 +205,11 @@ def _error_schema(operations: Iterable[Operation[Any, Any]]) -> Json:
         "details": {"type": "array", "minItems": 1, "items": _DETAIL, "description": "Of `invalid_request`."},
         "required_usd": {**number, "description": "Of `insufficient_credits`: what has to be held."},
         "available_usd": {**number, "description": "Of `insufficient_credits`: what there is."},
+        "checks": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "Of `not_ready`: what was looked at; the last is what failed.",
+        },
     }
     error = {"type": "object", "required": ["message", "type", "code", "remediation"], "properties": properties}
     return {"type": "object", "required": ["error"], "properties": {"error": error}}

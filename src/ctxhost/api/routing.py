@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from ctxhost.api.strict_json import parse
+from ctxhost.api.watched import OPERATION, ROUTE
 from ctxhost.errors import (
     AppNotFound,
     InsufficientScope,
@@ -230,9 +231,15 @@ class _Resource(Generic[HostT, CallerT]):
         self._host = host
         self._authorize = authorize
 
+    @property
+    def path(self) -> str:
+        """As it was declared, for the log."""
+        return next(operation.path for operation in self._operations.values())
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive, send)
         operation = self._operation(request.method)
+        scope.setdefault("state", {}).update({OPERATION: operation.name, ROUTE: operation.path_format})
         call = Call(request, operation, self._host)
         if operation.auth == "key":
             call.admit(await self._authorize(request, operation))

@@ -1,14 +1,13 @@
-"""The host itself: whether it answers, where to read on, and what plugins serve."""
+"""The host itself: where to read on, and what plugins serve."""
 
 from typing import TYPE_CHECKING, Final
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ctxhost.api import models
 from ctxhost.api.auth import HostCall, HostOperation
-from ctxhost.api.problems import json_response
 from ctxhost.api.routing import Answer, Operation, no_such_path
+from ctxhost.api.watched import OPERATION, ROUTE
 
 if TYPE_CHECKING:
     from ctxhost.host import Host
@@ -26,10 +25,6 @@ _WELCOME: Final = """<!doctype html>
 _CSP: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 
 
-async def health(_: HostCall) -> Response:
-    return json_response({"status": "ok"})
-
-
 async def welcome(_: HostCall) -> Response:
     return Response(_WELCOME, media_type="text/html", headers={"content-security-policy": _CSP})
 
@@ -38,6 +33,7 @@ def plugin_pages(host: "Host") -> ASGIApp:
     """What providers serve, each below its own name."""
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {}).update({OPERATION: "pluginPage", ROUTE: "/plugins/{name}"})
         provider = host.providers.get(scope["path_params"]["name"]) if scope["type"] == "http" else None
         app = provider.mount if provider is not None else None
         await (app or no_such_path)(scope, receive, send)
@@ -46,16 +42,6 @@ def plugin_pages(host: "Host") -> ASGIApp:
 
 
 OPERATIONS: Final[list[HostOperation]] = [
-    Operation(
-        method="GET",
-        path="/health",
-        name="health",
-        handler=health,
-        summary="Ask whether the host answers",
-        tag="service",
-        answers={200: Answer(description="It does.", model=models.Health, example={"status": "ok"})},
-        auth="none",
-    ),
     Operation(
         method="GET",
         path="/",

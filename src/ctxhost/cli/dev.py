@@ -16,7 +16,7 @@ from ctxhost.cli.logs import set_up_logs
 from ctxhost.cli.output import page
 from ctxhost.cli.reloads import show_reload
 from ctxhost.cli.serve import HOST, PORT
-from ctxhost.cli.server import listen, serving, until_told_to_stop, url_of
+from ctxhost.cli.server import listen, serving, until_stopped, url_of
 from ctxhost.cli.stand import (
     DEFAULT_SPEED,
     START_CREDIT_NANO_USD,
@@ -93,7 +93,8 @@ async def _work(folder: StandFolder, *, no_provider: bool, port: int, app: Path 
     source = app_folder(app)
     with alone_in(folder), listen(HOST, port) as listening:
         settings = stand_settings(folder, base_url=url_of(HOST, listening), default_app="app_sandbox", speed=speed)
-        async with Host(settings, served=True, plugins=[] if no_provider else None) as host:
+        opened = Host(settings, served=True, plugins=[] if no_provider else None)
+        async with until_stopped() as signals, opened as host:
             if not no_provider:
                 require_fake(host)
             async with serving(host.asgi, listening), anyio.create_task_group() as tasks:
@@ -103,7 +104,8 @@ async def _work(folder: StandFolder, *, no_provider: bool, port: int, app: Path 
                 tasks.start_soon(watch, host.functions, tenant.app, tell)
                 await tell(await reload(host.functions, tenant.app))
                 await _welcome(host, folder, source, tenant)
-                await until_told_to_stop()
+                await signals.first()
+                host.start_draining()
                 tasks.cancel_scope.cancel()
     click.echo(f"Stopped. {folder.path} keeps everything; start again to go on.")
 

@@ -3,6 +3,7 @@
 import click
 
 from ctxhost.cli.apps import apps
+from ctxhost.cli.backup import backup, restore
 from ctxhost.cli.credits import credits_group
 from ctxhost.cli.dev import dev
 from ctxhost.cli.doctor import doctor
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for command in (serve, dev, sandbox, apps, keys, credits_group, ledger, plugins, doctor):
+for command in (serve, dev, sandbox, apps, keys, credits_group, ledger, plugins, doctor, backup, restore):
     main.add_command(command)

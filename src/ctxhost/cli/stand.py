@@ -103,8 +103,10 @@ def stand_settings(
 
 def app_folder(given: Path | None) -> Path:
     """The folder of the worked example, unless another is given. Raises `SettingsError`."""
-    source = Path(ctxhost.__file__).parents[2] / "sandbox"
-    for folder in [given] if given is not None else [Path("sandbox"), source]:
+    package = Path(ctxhost.__file__).parent
+    # Where one is, in a clone, and as an installed wheel carries it.
+    places = [Path("sandbox"), package.parents[1] / "sandbox", package / "example_app"]
+    for folder in [given] if given is not None else places:
         if (folder / MANIFEST_FILE).is_file():
             return folder.resolve()
     missing = given if given is not None else Path("sandbox")

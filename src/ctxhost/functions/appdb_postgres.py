@@ -88,7 +88,7 @@ class PostgresDatabases:
                     return await wire.run(statement, values)
                 except Lost:
                     if is_fresh:
-                        raise QueryError("database_error", "the connection broke; nothing was kept") from None
+                        raise QueryError("unavailable", "the connection broke; nothing was kept") from None
             await self._pool.forget(name)  # the server has gone and come back: the others are as dead
 
     async def _connected(self, name: str) -> AppWire:

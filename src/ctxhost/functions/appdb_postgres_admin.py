@@ -37,6 +37,9 @@ _ROLE_CONNECTIONS: Final = 16  # of all hosts together
 _SERVER_VERSION: Final = 140_000
 _HAS_PROVIDERS: Final = 150_000
 _VACUUM_EVERY_S: Final = 10.0
+_CONNECT_S: Final = 5
+_AWAY_S: Final = 1.0
+_AWAY: Final = "the apps' database server cannot be used now"
 _ADMIN_OPTIONS: Final = "-c statement_timeout=60s -c lock_timeout=10s -c search_path=pg_catalog -c timezone=UTC"
 
 
@@ -63,6 +66,7 @@ class Admin:
         self._url = url
         self._ready: set[str] = set()
         self._turn = anyio.Lock()
+        self._away_until_s = 0.0
         self._vacuumed: dict[str, float] = {}
 
     def conninfo_of(self, access: Access, limits: AppLimits) -> str:
@@ -92,7 +96,7 @@ class Admin:
             "dbname": access.place,
             "application_name": "ctxhost-app",
             "client_encoding": "UTF8",
-            "connect_timeout": 5,
+            "connect_timeout": _CONNECT_S,
             "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
         }
         return make_conninfo("", **{**asked, **own})
@@ -126,6 +130,7 @@ class Admin:
             return
         with anyio.CancelScope(shield=True):
             async with self._turn:
+                self._check_is_there()
                 try:
                     async with self._connection() as admin, _locked(admin):
                         if anew or not await _is_made(admin, access):
@@ -133,6 +138,11 @@ class Admin:
                 except psycopg.Error as error:
                     raise _unreachable(error) from None
                 self._ready.add(access.place)
+
+    def _check_is_there(self) -> None:
+        """Those behind one who has waited for a server in vain need not wait for it as long, each in turn."""
+        if time.monotonic() < self._away_until_s:
+            raise QueryError("unavailable", _AWAY)
 
     async def apply_schema(self, access: Access, schema: Schema) -> list[str]:
         """Bring the app's database up to the schema. Raises `SchemaError`, and `QueryError` without a server."""
@@ -167,12 +177,16 @@ class Admin:
         asked = conninfo_to_dict(self._url)
         own: dict[str, Any] = {
             "application_name": "ctxhost-apps-admin",
-            "connect_timeout": 5,
+            "connect_timeout": _CONNECT_S,
             "options": _ADMIN_OPTIONS,
         }
         if database is not None:
             own["dbname"] = database
-        connection = await psycopg.AsyncConnection.connect(make_conninfo("", **{**asked, **own}), autocommit=True)
+        try:
+            connection = await psycopg.AsyncConnection.connect(make_conninfo("", **{**asked, **own}), autocommit=True)
+        except psycopg.OperationalError:
+            self._away_until_s = time.monotonic() + _AWAY_S
+            raise
         try:
             yield connection
         finally:
@@ -283,7 +297,7 @@ def _asked_for(database: str) -> dict[str, Any] | None:
 
 def _unreachable(error: psycopg.Error) -> QueryError:
     log.warning("the apps' database server refuses: %s", _one_line(error))
-    return QueryError("database_error", "the apps' database server cannot be used now")
+    return QueryError("unavailable", _AWAY)
 
 
 def _one_line(error: psycopg.Error) -> str:

@@ -90,7 +90,7 @@ class AppWire:
 
         await watched(work, ask_to_stop=self._cancel, timeout_s=self._limits.timeout_s)
         if not results:
-            raise QueryError("database_error", _UNKNOWN)
+            raise QueryError("unavailable", _UNKNOWN)
         return results[0]
 
     async def _transact(self, watch: Watch, statement: Statement, values: Sequence[object]) -> QueryResult:
@@ -137,9 +137,7 @@ class AppWire:
         try:
             answers = await self._trip(*([ask] for ask in (*last, _CLEAN)))
         except (psycopg.Error, QueryError) as exc:
-            raise QueryError(
-                "database_error", "the connection broke; whether the statement was kept is unknown"
-            ) from exc
+            raise QueryError("unavailable", "the connection broke; whether the statement was kept is unknown") from exc
         for answer in answers[:-1]:
             if answer.status not in _GOOD:
                 raise refusal(error_from_result(answer), writes=True)

@@ -8,8 +8,9 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ctxhost.errors import HandlerFailed, HandlerTimeout
+from ctxhost.errors import HandlerFailed, HandlerTimeout, Overloaded
 from ctxhost.functions.context import Context
+from ctxhost.functions.queryerror import QueryError
 from ctxhost.functions.registry import Function
 
 log = logging.getLogger("ctxhost.functions")
@@ -20,6 +21,7 @@ async def invoke(function: Function, request: Request, ctx: Context) -> Response
 
     Raises:
         HandlerFailed: it raised, or returned what is not a response; the traceback is in the log.
+        Overloaded: it let pass that the host, or its own database, cannot serve it now.
         HandlerTimeout: it did not answer in time.
     """
     try:
@@ -38,6 +40,11 @@ async def _guarded(function: Function, answer: Awaitable[object]) -> object:
     try:
         return await answer
     except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if isinstance(error, Overloaded):
+            raise
+        if isinstance(error, QueryError) and error.code == "unavailable":
+            log.warning("%s could not go on: %s", function, error)
+            raise Overloaded(f"The database of the function {function.name} cannot be reached now.") from error
         log.exception("%s failed", function)
         raise HandlerFailed(f"The function {function.name} failed.") from error
 

@@ -15,6 +15,7 @@ QueryErrorCode: TypeAlias = Literal[
     "too_large",  # one value, or the statement
     "database_full",
     "busy",  # another process holds the app's database
+    "unavailable",  # the server of the apps' databases is away; a handler that lets it pass answers 503
     "closed",
     "database_error",
 ]

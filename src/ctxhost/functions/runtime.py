@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ctxhost.functions.context import AppInfo, CallerInfo, Context, RequestInfo
 from ctxhost.functions.invoke import invoke
 from ctxhost.functions.manifest import HttpTrigger
 from ctxhost.functions.registry import DEFAULT_TIMEOUT_S, Deployment, Function, HandlerFunction, Registry, read_folder
+from ctxhost.logs import carrying
+from ctxhost.observe import FunctionRecord, Watch
 from ctxhost.store.rows import App, ServiceKey
 from ctxhost.tenants.service import Tenants
 
@@ -39,7 +42,9 @@ class Functions:
         base_url: str,
         make_ai: Callable[[App], AI],
         make_http: Callable[[], httpx.AsyncClient],
+        watch: Watch,
     ) -> None:
+        self._watch = watch
         self._tenants = tenants
         self._databases = databases
         self._background = background
@@ -86,8 +91,10 @@ class Functions:
 
     async def call(self, app: App, function: Function, request: Request, *, caller: ServiceKey | None) -> Response:
         """Call a function. Raises `HandlerFailed`, `HandlerTimeout`."""
-        ctx = await self.context(app, function=function, request=request, caller=caller)
-        return await invoke(function, request, ctx)
+        make = partial(FunctionRecord, app=app.id, function=function.name)
+        with carrying(app=app.id, function=function.name), self._watch.during("function", function.name, make):
+            ctx = await self.context(app, function=function, request=request, caller=caller)
+            return await invoke(function, request, ctx)
 
     async def context(
         self,

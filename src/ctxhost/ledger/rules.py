@@ -29,6 +29,7 @@ def names(text: str) -> list[str]:
     return text.split(",") if text else []
 
 
+@lru_cache(maxsize=1_024)
 def without(text: str, name: str) -> str:
     """The column without one dimension."""
     return ",".join([other for other in names(text) if other != name])

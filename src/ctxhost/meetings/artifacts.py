@@ -76,7 +76,8 @@ def judge_transcript(bot: Bot, facts: Facts, record: BotRecord, recording: Line,
         return Line(settled=True)
     if not recording.settled:
         return _PENDING
-    if facts.admitted_ms is None or (bot.recording != "off" and recording.shown is None):
+    has_nothing_to_say = recording.shown is None if bot.recording != "off" else facts.was_alone
+    if facts.admitted_ms is None or has_nothing_to_say:
         return Line(settled=True, waive=["transcription"])
     own = [r.transcript for r in _delivered(facts, deadline)] if bot.recording != "off" else [record.transcript]
     made = [artifact for artifact in own if artifact is not None]
@@ -117,7 +118,9 @@ def _is_awaited(artifacts: Sequence[Artifact], deadline: Deadline) -> bool:
 
 
 def _bot_time_alone(facts: Facts) -> Line:
-    """Recording is off: a completed session is charged for its time in the call, one that broke is not."""
+    """Recording is off: a session is charged for its time in the call, one that broke or that nobody came to is not."""
+    if facts.was_alone:
+        return Line(settled=True, seconds=0, waive=["recording"])
     if facts.is_fatal:
         return Line(settled=True, seconds=facts.in_call_s, waive=["recording"])
     return Line(settled=True, seconds=facts.in_call_s, charge={"recording": facts.in_call_s})

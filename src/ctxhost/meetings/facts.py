@@ -29,7 +29,12 @@ class Facts:
     def is_fatal(self) -> bool:
         """Whether the end is one that users see as `fatal`."""
         end = self.end.end if self.end else None
-        return end not in ((End.LEFT,) if self.admitted_ms is None else (End.OVER, End.LEFT))
+        return end not in ((End.LEFT,) if self.admitted_ms is None else (End.OVER, End.ALONE, End.LEFT))
+
+    @property
+    def was_alone(self) -> bool:
+        """Whether it left because nobody else came."""
+        return self.end is not None and self.end.end is End.ALONE
 
 
 def read_facts(record: BotRecord) -> Facts:

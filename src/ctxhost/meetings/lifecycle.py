@@ -56,6 +56,9 @@ RANK_OF_EVENT = {
     "bot.done": 80,
 }
 """The order in which a bot's messages leave. A fatal end is told at once; what was recorded before it comes after."""
+MEDIA_DELETED = "media.deleted"
+RANK_OF_STEP = {**RANK_OF_EVENT, MEDIA_DELETED: 90}
+"""The order of a history's lines of one moment. Some are no messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,8 @@ def judge(bot: Bot, record: BotRecord, *, now_ms: int, artifact_wait_ms: int) ->
     judged = _row(bot, record, facts, media, speech)._replace(status=status, status_reason=reason)
     is_final = status in TERMINAL and is_settled
     judged = judged._replace(completed_ms=bot.completed_ms or (now_ms if is_final else 0))
+    if bot.media_unwanted_ms:
+        judged = without_links(judged)
     return Verdict(
         bot=judged,
         happenings=_happenings(judged, facts, media, speech),
@@ -104,6 +109,11 @@ def judge(bot: Bot, record: BotRecord, *, now_ms: int, artifact_wait_ms: int) ->
         billable_s=None if facts.end is None else facts.in_call_s,
         look_at_ms=_look_again(judged, record, facts, deadline, now_ms, is_final=is_final),
     )
+
+
+def without_links(bot: Bot) -> Bot:
+    """The bot's row without a link to anything that was recorded."""
+    return bot._replace(recording_url="", transcript_url="", urls_expire_ms=0)
 
 
 def _deadline(facts: Facts, now_ms: int, artifact_wait_ms: int) -> Deadline:

@@ -57,6 +57,8 @@ class End(StrEnum):
 
     OVER = "over"
     """By itself: the call ended, everyone left, a timeout in the call."""
+    ALONE = "alone"
+    """By itself, because nobody else came into the call."""
     LEFT = "left"
     """It was told to leave, by the host's `leave`."""
     NOT_ADMITTED = "not_admitted"
@@ -156,6 +158,35 @@ class Examined(Protocol):
         ...
 
 
+@runtime_checkable
+class Probed(Protocol):
+    """What a provider may have besides: it can ask its service whether it takes these settings."""
+
+    async def probe(self) -> Sequence[Problem]:
+        """What its service has to say against them, asked over the network; never with a secret in it."""
+        ...
+
+
+@runtime_checkable
+class Persistent(Protocol):
+    """What a provider may have besides: it says for how long a `create` goes on by itself."""
+
+    create_deadline_s: float
+
+
+@runtime_checkable
+class DeletesMedia(Protocol):
+    """What a provider may have besides: it can delete what a bot has recorded."""
+
+    async def delete_media(self, provider_id: str) -> None:
+        """Delete every recording and transcript of a bot whose call is over, for good.
+
+        The record stays as it was, but for the artifacts: those that were `done` are `failed`, `deleted`, and their
+        links lead nowhere. Returns quietly when they are deleted already, or never were. Raises `UnknownBot`.
+        """
+        ...
+
+
 class BadWebhook(Exception):
     """A webhook that is not the provider's: no, a wrong or a stale signature."""
 
@@ -166,6 +197,9 @@ class UnreadableWebhook(Exception):
 
 class UnknownBot(Exception):
     """The provider has no such bot (any more)."""
+
+    outcome = "unknown_bot"
+    """How observers hear of it."""
 
 
 class MeetingProvider(Protocol):

@@ -12,10 +12,10 @@ import anyio
 from ctxhost.background import Background
 from ctxhost.errors import BotNotFound, InvalidRequest, ProviderUnavailable
 from ctxhost.ledger.ledger import Ledger
-from ctxhost.meetings.commands import NoteUrls, WantStop
-from ctxhost.meetings.lifecycle import RANK_OF_EVENT
+from ctxhost.meetings.commands import NoteUrls, WantMediaDeleted, WantStop
+from ctxhost.meetings.lifecycle import RANK_OF_STEP
 from ctxhost.meetings.model import PURPOSE, MeetingBot, cost_of, rate_card, shown
-from ctxhost.meetings.provider import MeetingProvider
+from ctxhost.meetings.provider import DeletesMedia, MeetingProvider
 from ctxhost.meetings.requests import Estimate, ListBots, StartBot
 from ctxhost.meetings.spawn import Spawner
 from ctxhost.settings import MeetingSettings
@@ -169,6 +169,27 @@ class Meetings:
         bot = await self.find(app, bot_id)
         await self._background.finish(lambda: self._store.write(WantStop(account=bot.account, bot=bot.id)))
 
+    async def delete_media(self, app: str, bot_id: str) -> None:
+        """Wish that what a bot recorded is deleted, for good; carried out until the provider obeys.
+
+        The bot has no links from now on; its history says `media.deleted` once the provider has obeyed. Nothing is
+        refunded.
+
+        Raises:
+            BotNotFound: there is no such bot in this app.
+            BotNotEnded: it may still record.
+            ProviderUnavailable: its provider is here, and cannot delete.
+        """
+        self.require_provider()
+        bot = await self.find(app, bot_id)
+        provider = self._providers.get(bot.provider)
+        if provider is not None and not isinstance(provider, DeletesMedia):
+            raise ProviderUnavailable(
+                f"The meeting provider {bot.provider!r} cannot delete what its bots recorded.",
+                remediation="Ask the operator to have it deleted at the provider.",
+            )
+        await self._background.finish(lambda: self._store.write(WantMediaDeleted(account=bot.account, bot=bot.id)))
+
     def estimate(self, request: Estimate, *, app: str = "") -> int:
         """What a session costs with the provider that the app uses, in nano-dollars."""
         provider = self.provider(app=app)
@@ -184,7 +205,7 @@ class Meetings:
         self.require_provider()
         bot = await self.find(app, bot_id)
         steps = await self._store.read(queries.history(bot.id))
-        return sorted(steps, key=lambda step: (step.at_ms, RANK_OF_EVENT[step.code]))
+        return sorted(steps, key=lambda step: (step.at_ms, RANK_OF_STEP[step.code]))
 
 
 def _encode_cursor(bot: Bot) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from ctxhost.observe.records import BatchRecord
 from ctxhost.store.rows import Job
 
 
@@ -122,8 +123,11 @@ class Store(Protocol):
         """Called once by a host before it claims: give back at once the jobs of a host that is known to be dead."""
         ...
 
-    async def prune(self, *, limit: int = 500) -> int:
-        """Delete finished rows that are older than their table keeps them, at most `limit` of each; how many went."""
+    async def prune(self, *, keep_s: Mapping[str, int] | None = None, limit: int = 500) -> int:
+        """Delete finished rows that are older than their table keeps them, at most `limit` of each; how many went.
+
+        `keep_s` has seconds by table that go before those of `rows`; each table is a transaction of its own.
+        """
         ...
 
     def on_jobs(self, wake: Callable[[], None]) -> None:
@@ -131,6 +135,14 @@ class Store(Protocol):
 
         A hint: other processes' jobs give none.
         """
+        ...
+
+    def on_batch(self, tell: Callable[[BatchRecord], None]) -> None:
+        """Call `tell` after each batch that was committed. It must not raise."""
+        ...
+
+    def waiting(self) -> int:
+        """How many commands wait for a batch."""
         ...
 
     def now_ms(self) -> int:

@@ -5,8 +5,10 @@ transaction, and a crowd shares one.
 """
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import gc
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar, cast
 
 from ctxhost.errors import Overloaded
@@ -42,7 +44,7 @@ class Batch:
         """What to save: the last version of each row, None for a deleted one."""
         self._account_id = ""
         self.now_ms = now_ms
-        self._mine: dict[Key, Row | None] = {}  # what the running command may see, as it sees it
+        self._mine: dict[Key, Any] = {}  # what the running command may see, as it sees it
         self._puts: dict[Key, Row | None] = {}
 
     def load(self, table: type[Row], wanted: Iterable[str], found: Iterable[Row]) -> None:
@@ -79,9 +81,10 @@ class Batch:
 
     def get(self, table: type[R], row_id: str) -> R | None:
         try:
-            return cast("R | None", self._mine[table, row_id])
+            row: R | None = self._mine[table, row_id]
         except KeyError:
             raise _not_read(table, row_id) from None
+        return row
 
     def put(self, row: Row) -> None:
         key = (type(row), row.id)
@@ -132,6 +135,22 @@ def wanted_rows(commands: Sequence[Command[Any]], reads: Sequence[Sequence[Key]]
     return wanted
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from a batch: it would look through thousands of rows and find no garbage.
+
+    For a block without `await`. With 256 commands it took a fifth of the time.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def decide(batch: Batch, commands: Sequence[Command[Any]], reads: Sequence[Sequence[Key]]) -> list[Outcome]:
     """Run each command in order on what the ones before it left; a refused one leaves nothing."""
     outcomes = []
@@ -161,7 +180,7 @@ class Queue:
         self._batch_limit = batch_limit
         self._queue_limit = queue_limit
         self._waiting: deque[_Waiting] = deque()
-        self._per_account: Counter[str] = Counter()
+        self._per_account: defaultdict[str, int] = defaultdict(int)
         self._flusher: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -183,6 +202,10 @@ class Queue:
         if self._flusher is None:
             self._flusher = loop.create_task(self._flush())
         return answer
+
+    def waiting(self) -> int:
+        """How many commands wait for a batch."""
+        return len(self._waiting)
 
     async def _flush(self) -> None:
         try:

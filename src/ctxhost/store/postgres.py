@@ -6,23 +6,25 @@ The database's clock decides, so that hosts whose own clocks are wrong agree on 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self, TypeVar
 
 import psycopg
 
 from ctxhost.clock import Clock
 from ctxhost.errors import Overloaded, StoreError
+from ctxhost.observe.records import BatchRecord
 from ctxhost.store import Command, Query
 from ctxhost.store import postgres_sql as sql
 from ctxhost.store.batch import CLOSING
+from ctxhost.store.observed import BatchTeller
 from ctxhost.store.postgres_batch import Batches
 from ctxhost.store.postgres_hosts import Hosts
 from ctxhost.store.postgres_lanes import Lanes
 from ctxhost.store.postgres_schema import migrate
-from ctxhost.store.postgres_session import Session, Sessions, manner, translated
+from ctxhost.store.postgres_session import Reach, Session, Sessions, manner, translated
 from ctxhost.store.postgres_wire import Lost, Param, Result, Statement, param, text
-from ctxhost.store.rows import TABLES, Job
+from ctxhost.store.rows import Job, kept_for
 
 log = logging.getLogger("ctxhost.store")
 T = TypeVar("T")
@@ -47,13 +49,15 @@ class PostgresStore:
         self._clock = clock
         self._database_clock = _DatabaseClock()
         self._is_pooled = is_pooled
-        self._sessions = [Session(url, WRITING, is_pooled=is_pooled) for _ in range(2)]
-        self._chores = Session(url, CHORES, is_pooled=is_pooled)
+        reach = Reach()
+        self._sessions = [Session(url, WRITING, is_pooled=is_pooled, reach=reach) for _ in range(2)]
+        self._tellers = [BatchTeller("quick"), BatchTeller("patient")]
+        self._chores = Session(url, CHORES, is_pooled=is_pooled, reach=reach)
         self._chore = asyncio.Lock()
-        self._readers = Sessions([Session(url, READING, is_pooled=is_pooled) for _ in range(READERS)])
+        self._readers = Sessions([Session(url, READING, is_pooled=is_pooled, reach=reach) for _ in range(READERS)])
         quick, patient = [
-            Batches(session, clock.now_ms if clock is not None else None, self._database_clock.saw)
-            for session in self._sessions
+            Batches(session, clock.now_ms if clock is not None else None, self._database_clock.saw, teller)
+            for session, teller in zip(self._sessions, self._tellers, strict=True)
         ]
         self._lanes = Lanes(quick, patient, self._put_jobs)
         self._hosts = Hosts(url, self._wake)
@@ -79,7 +83,8 @@ class PostgresStore:
             await store._ask_clock()
         except (Overloaded, psycopg.Error) as error:
             await store.aclose()
-            raise StoreError(f"The database cannot be used: {error}") from error
+            why = " ".join(str(error.__cause__ or error).split())
+            raise StoreError(f"The database cannot be used: {why}") from error
         return store
 
     def now_ms(self) -> int:
@@ -115,20 +120,29 @@ class PostgresStore:
             return  # who lives cannot be known: claims end at their deadline
         try:
             await self._hosts.join(lambda: self._transact([sql.give_back()]))
-        except psycopg.Error as error:
-            log.warning("the other hosts cannot be asked for; claims end at their deadline: %s", error)
+        except (psycopg.Error, Overloaded, TimeoutError) as error:
+            why = error or type(error).__name__
+            log.warning("the other hosts cannot be asked for; claims end at their deadline: %s", why)
 
-    async def prune(self, *, limit: int = 500) -> int:
+    async def prune(self, *, keep_s: Mapping[str, int] | None = None, limit: int = 500) -> int:
         """Delete rows that were kept as long as their table promises, at most `limit` of a table; returns how many."""
         now_ms = self._given_ms()
         results = [
-            await self._transact([sql.prune(table, limit=limit, now_ms=now_ms)]) for table in TABLES if table.keep_s
+            await self._transact([sql.prune(table, keep_s=kept_s, limit=limit, now_ms=now_ms)])
+            for table, kept_s in kept_for(keep_s or {})
         ]
         return sum(result.touched for (result,) in results)
 
     def on_jobs(self, wake: Callable[[], None]) -> None:
         """Call `wake` after each commit that put jobs, here and, less often, at another host."""
         self._on_jobs.append(wake)
+
+    def on_batch(self, tell: Callable[[BatchRecord], None]) -> None:
+        for teller in self._tellers:
+            teller.add(tell)
+
+    def waiting(self) -> int:
+        return self._lanes.waiting()
 
     async def aclose(self, *, drain_s: float = 10) -> None:
         if self._closed:

@@ -4,6 +4,7 @@ The account row is the lock. A batch takes the locks that are free and leaves ou
 locked elsewhere; it may wait for one account at most, while it holds no other, so no two batches wait for each other.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -15,7 +16,8 @@ import psycopg
 from ctxhost.errors import Overloaded
 from ctxhost.store import Command, Key, Row
 from ctxhost.store import postgres_sql as sql
-from ctxhost.store.batch import Batch, Outcome, decide, wanted_rows
+from ctxhost.store.batch import Batch, Outcome, decide, uncollected, wanted_rows
+from ctxhost.store.observed import BatchTeller
 from ctxhost.store.postgres_session import RETRY_AFTER_S, Session, is_busy, translated
 from ctxhost.store.postgres_wire import Lost, Result, Statement, Wire, sqlstate
 from ctxhost.store.rows import DUE_TABLES, TABLE_OF, Account, Job
@@ -54,6 +56,7 @@ class Batches:
     session: Session
     given_now: Callable[[], int] | None
     saw_clock: Callable[[int], None]
+    teller: BatchTeller
 
     async def run(self, commands: Commands, *, wait_for: str | None = None) -> Ran:
         """One transaction; a second one when the first was lost, or crossed another's way, and left nothing.
@@ -84,6 +87,7 @@ class Batches:
             raise
 
     async def _transact(self, wire: Wire, commands: Commands, reads: Reads, wait_for: str | None) -> Ran:
+        started_s = time.perf_counter()
         wanted = wanted_rows(commands, reads)
         given_ms = self.given_now() if self.given_now is not None else None
         accounts = list(dict.fromkeys(command.account for command in commands))
@@ -98,9 +102,12 @@ class Batches:
         if not mine:
             await _roll_back(wire)
             return Ran(outcomes, has_jobs=False)
-        batch, stored = _loaded(locked, wanted, loads, results[len(locks) :])
-        decided = decide(batch, [commands[n] for n in mine], [reads[n] for n in mine])
-        await self._commit(wire, locked.xid, _saves(batch, stored))
+        with uncollected():
+            batch = _loaded(locked, wanted, loads, results[len(locks) :])
+            decided = decide(batch, [commands[n] for n in mine], [reads[n] for n in mine])
+            saves = _saves(batch)
+        await self._commit(wire, locked.xid, saves)
+        self.teller.committed(batch, commands=len(mine), started_s=started_s)
         for n, outcome in zip(mine, decided, strict=True):
             outcomes[n] = outcome
         return Ran(outcomes, any(table is Job and row is not None for (table, _), row in batch.changed.items()))
@@ -201,8 +208,7 @@ def _loads(
 
 def _loaded(
     locked: Locked, wanted: Mapping[type[Row], Iterable[str]], loads: Sequence[_Load], results: Iterable[Result]
-) -> tuple[Batch, dict[Key, Row]]:
-    """The batch with its rows, and those of them that are in the database, as they are there."""
+) -> Batch:
     batch = Batch(locked.now_ms)
     found: dict[type[Row], list[Row]] = {table: [] for table in wanted}
     found[Account] += locked.accounts.values()
@@ -216,18 +222,17 @@ def _loaded(
         batch.load(table, ids, found[table])
     for table, rows in due:
         batch.load_due(table, rows)
-    known = chain(chain.from_iterable(found.values()), chain.from_iterable(rows for _, rows in due))
-    return batch, {(type(row), row.id): row for row in known}
+    return batch
 
 
-def _saves(batch: Batch, stored: Mapping[Key, Row]) -> list[Statement]:
+def _saves(batch: Batch) -> list[Statement]:
     """One statement for each table and kind of change. What was not there is inserted, and fails if it is by now."""
     inserts: dict[Any, list[Row]] = {}
     updates: dict[Any, list[tuple[Row, Row]]] = {}
     deletes: dict[Any, list[str]] = {}
     for key, row in batch.changed.items():
         table, row_id = key
-        before = stored.get(key)
+        before = batch.loaded.get(key)
         if row is None:
             if before is not None:
                 deletes.setdefault(table, []).append(row_id)

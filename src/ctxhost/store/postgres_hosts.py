@@ -14,9 +14,11 @@ from typing import Any
 import psycopg
 
 from ctxhost.store.postgres_sql import HOSTS_LOCK, JOBS_CHANNEL
+from ctxhost.store.postgres_wire import manners
 
 HINT_PAUSE_S = 0.1
 RECONNECT_S = 1.0
+ANSWER_WITHIN_S = 10
 
 
 class Hosts:
@@ -30,13 +32,22 @@ class Hosts:
         self._next_hint = 0.0
 
     async def join(self, give_back: Callable[[], Awaitable[object]]) -> None:
-        """Show that this host lives. When it is alone, the others have died: `give_back` what they had claimed."""
+        """Show that this host lives. When it is alone, the others have died: `give_back` what they had claimed.
+
+        Raises:
+            psycopg.Error, Overloaded, TimeoutError: it cannot be known who lives.
+        """
         if self._listener is not None:
             return
         connection = await self._connect()
-        if await _call(connection, "pg_try_advisory_lock"):
-            await give_back()
-            await _call(connection, "pg_advisory_unlock")
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                if await _call(connection, "pg_try_advisory_lock"):
+                    await give_back()
+                    await _call(connection, "pg_advisory_unlock")
+        except BaseException:
+            await connection.close()
+            raise
         self._listener = asyncio.get_running_loop().create_task(self._listen(connection))
 
     def may_hint(self) -> bool:
@@ -48,8 +59,13 @@ class Hosts:
         return True
 
     async def _connect(self) -> "psycopg.AsyncConnection[Any]":
-        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, connect_timeout=5)
-        await _call(connection, "pg_advisory_lock_shared")
+        connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **manners(self._url))
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):  # a host that stands still may hold it alone
+                await _call(connection, "pg_advisory_lock_shared")
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     async def _listen(self, connection: "psycopg.AsyncConnection[Any]") -> None:
@@ -61,7 +77,7 @@ class Hosts:
                         if notice.payload != self.name:
                             self._wake()
             await asyncio.sleep(RECONNECT_S)
-            with suppress(psycopg.Error):
+            with suppress(psycopg.Error, TimeoutError):
                 connection = await self._connect()
 
     async def aclose(self) -> None:

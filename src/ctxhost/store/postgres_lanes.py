@@ -51,6 +51,10 @@ class Lanes:
         answer: Any = await self._queue.submit(command)
         return cast("T", await answer.answer if isinstance(answer, HandedOver) else answer)
 
+    def waiting(self) -> int:
+        """How many commands wait for a batch, or for an account that is locked elsewhere."""
+        return self._queue.waiting() + self._patient.waiting()
+
     async def _run(self, commands: Commands) -> Sequence[Outcome]:
         """A batch of the quick lane. What cannot go on here has been handed over when this returns."""
         here = [n for n, command in enumerate(commands) if not self._patient.has(command.account)]
@@ -96,6 +100,9 @@ class _PatientLane:
     def has(self, account: str) -> bool:
         """Whether a command of the account is here, and not yet answered."""
         return self._count[account] > 0
+
+    def waiting(self) -> int:
+        return self._count.total()
 
     def submit(self, command: Command[Any]) -> "asyncio.Future[Any]":
         """Raises `Overloaded` when the lane is closed, or the account's share of it is full."""

@@ -8,6 +8,7 @@ import psycopg
 from ctxhost.errors import StoreError
 from ctxhost.store.migrations import STEPS, Step
 from ctxhost.store.postgres_sql import MIGRATION_LOCK
+from ctxhost.store.postgres_wire import manners
 from ctxhost.store.rows import TABLES
 
 _RECORD = "create table if not exists ctxhost_migration (name text primary key, applied_at timestamptz not null)"
@@ -19,6 +20,11 @@ _TUNING = (
     "alter table job set (fillfactor = 75, autovacuum_vacuum_scale_factor = 0.02)",
 )
 
+LOCK_PATIENCE = "1s"
+LOCK_AGAIN_S = 2.0
+"""While a step waits for a table that somebody reads for long, everybody else waits behind it: so not for long."""
+LOCK_TRIES = 100
+
 
 async def migrate(url: str, *, steps: Sequence[Step] | None = None) -> None:
     """Bring the database to this version's schema; hosts that start together take turns.
@@ -28,7 +34,7 @@ async def migrate(url: str, *, steps: Sequence[Step] | None = None) -> None:
     """
     try:
         async with await psycopg.AsyncConnection.connect(
-            url, autocommit=True, connect_timeout=10, client_encoding="UTF8", prepare_threshold=None
+            url, autocommit=True, prepare_threshold=None, **manners(url)
         ) as connection:
             await _check(connection)
             for step in STEPS if steps is None else steps:
@@ -47,6 +53,8 @@ async def _check(connection: "psycopg.AsyncConnection[Any]") -> None:
 async def _apply(connection: "psycopg.AsyncConnection[Any]", step: Step) -> None:
     """One step, if nobody has done it, in one transaction."""
     async with connection.transaction():
+        # A host that stands still in its turn loses it, so that those behind it go on.
+        await connection.execute("set local idle_in_transaction_session_timeout = '5s'")
         await connection.execute("select pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         await _take_possession(connection)
         if await _one(connection, "select 1 from ctxhost_migration where name = %s", step.name):

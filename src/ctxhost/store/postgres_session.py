@@ -1,6 +1,10 @@
-"""Connections that heal: when one is lost the next use makes another, soon at first, then less and less often."""
+"""Connections that heal: when one is lost the next use makes another, soon at first, then less and less often.
+
+Why the database is away is for the operator, who reads it once in the log; callers hear only that it is.
+"""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,9 +17,13 @@ from ctxhost.errors import Overloaded
 from ctxhost.store.batch import CLOSING
 from ctxhost.store.postgres_wire import Lost, Param, Result, Statement, Wire, sqlstate
 
+log = logging.getLogger("ctxhost.store")
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
 RETRY_AFTER_S = 2
 NO_ANSWER_S = 5  # beyond the statement's own timeout: then the other side is taken for gone
+READ_PATIENCE_S = 10
+"""How long a read waits for one of the connections."""
 _NO_ROOM = {
     "55P03",  # a lock was not to be had in time
     "57014",  # a statement took too long
@@ -54,16 +62,43 @@ def manner(*, lock_timeout_ms: int, statement_timeout_s: int, **more: str) -> Ma
     return Manner(tuple(settings.items()), statement_timeout_s + NO_ANSWER_S)
 
 
+class Reach:
+    """Whether the database can be reached, as a store's sessions find it. Said when it changes, not at each try."""
+
+    def __init__(self) -> None:
+        self._away_since_s: float | None = None
+        self._pause_s = 0.0
+        self._next_try_s = 0.0
+
+    @property
+    def may_be_tried(self) -> bool:
+        """Not just after somebody has tried in vain."""
+        return time.monotonic() >= self._next_try_s
+
+    def lost(self, why: str) -> None:
+        if self._away_since_s is None:
+            self._away_since_s = time.monotonic()
+            log.error("the database cannot be reached; it is tried again and again: %s", " ".join(why.split()))
+        if self.may_be_tried:
+            self._pause_s = min(max(self._pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            self._next_try_s = time.monotonic() + self._pause_s
+
+    def found(self) -> None:
+        self._pause_s = self._next_try_s = 0.0
+        if self._away_since_s is not None:
+            away_s, self._away_since_s = time.monotonic() - self._away_since_s, None
+            log.warning("the database is reached again, after %.1f s", away_s)
+
+
 class Session:
     """One connection at a time to one database."""
 
-    def __init__(self, url: str, manner: Manner, *, is_pooled: bool) -> None:
+    def __init__(self, url: str, manner: Manner, *, is_pooled: bool, reach: Reach | None = None) -> None:
+        self._reach = reach or Reach()
         self._url = url
         self._manner = manner
         self._is_pooled = is_pooled
         self._wire: Wire | None = None
-        self._pause_s = 0.0
-        self._next_try = 0.0
         self._closed = False
 
     def opening(self, begin: Statement) -> Sequence[Statement]:
@@ -80,8 +115,8 @@ class Session:
             return self._wire
         if self._closed:
             raise Overloaded(CLOSING)
-        if time.monotonic() < self._next_try:
-            raise _unreachable("it was tried a moment ago")
+        if not self._reach.may_be_tried:
+            raise _unreachable()
         try:
             self._wire = await Wire.connect(
                 self._url,
@@ -90,10 +125,9 @@ class Session:
                 timeout_s=self._manner.timeout_s,
             )
         except psycopg.OperationalError as error:
-            self._pause_s = min(max(self._pause_s * 2, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-            self._next_try = time.monotonic() + self._pause_s
-            raise _unreachable(str(error)) from error
-        self._pause_s = 0.0
+            self._reach.lost(str(error))
+            raise _unreachable() from error
+        self._reach.found()
         return self._wire
 
     async def reset(self) -> None:
@@ -135,7 +169,11 @@ class Sessions:
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
-        session = await self._free.get()
+        try:
+            async with asyncio.timeout(READ_PATIENCE_S):
+                session = await self._free.get()
+        except TimeoutError:
+            raise Overloaded("Too many reads are waiting for the database.", retry_after_s=RETRY_AFTER_S) from None
         try:
             yield session
         except psycopg.Error as error:
@@ -153,7 +191,8 @@ class Sessions:
 def translated(error: Exception) -> Exception:
     """A database that is gone, full or locked is a busy host to its caller; anything else is what it is."""
     if isinstance(error, Lost):
-        return _unreachable(str(error))
+        log.info("the connection to the database broke: %s", error)
+        return _unreachable()
     if is_busy(error):
         reason = f"The database cannot do this now ({sqlstate(error)}); nothing was written."
         return Overloaded(reason, retry_after_s=RETRY_AFTER_S)
@@ -165,6 +204,5 @@ def is_busy(error: BaseException) -> bool:
     return state in _NO_ROOM or state[:2] in _NO_ROOM_CLASSES
 
 
-def _unreachable(why: str) -> Overloaded:
-    words = " ".join(why.split())
-    return Overloaded(f"The database cannot be reached ({words}); nothing was written.", retry_after_s=RETRY_AFTER_S)
+def _unreachable() -> Overloaded:
+    return Overloaded("The database cannot be reached; nothing was written.", retry_after_s=RETRY_AFTER_S)

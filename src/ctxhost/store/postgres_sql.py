@@ -47,7 +47,8 @@ returning {", ".join(Job._fields)}
 """  # noqa: S608
 _NEXT = f"""
 select {{now}}, exists(select 1 {_READY} limit 1), (select min(at) from (
-  select min(due_ms) as at from job where due_ms > {{now}} and claimed_until_ms <= {{now}} and {_KINDS}
+  (select due_ms as at from job where due_ms > {{now}} and claimed_until_ms <= {{now}} and {_KINDS}
+   order by due_ms limit 1)
   union all
   select min(claimed_until_ms) from job where {_RUNNING} and {_KINDS}
 ) as times)
@@ -186,10 +187,10 @@ def give_back() -> Statement:
     )
 
 
-def prune(table: Table, *, limit: int, now_ms: int | None) -> Statement:
+def prune(table: Table, *, keep_s: int, limit: int, now_ms: int | None) -> Statement:
     """Delete what was kept long enough, under the locks of its accounts and without waiting for them."""
     now = MOMENT if now_ms is None else "$3::bigint"
-    params: list[Param] = [integer(table.keep_s * 1_000), integer(limit)]
+    params: list[Param] = [integer(keep_s * 1_000), integer(limit)]
     if now_ms is not None:
         params.append(integer(now_ms))
     return Statement(
@@ -204,7 +205,7 @@ def fate(xid: int) -> Statement:
     return Statement("select txid_status($1)", (integer(xid),))
 
 
-_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 
 
 @cache

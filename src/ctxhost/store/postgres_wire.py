@@ -22,6 +22,8 @@ from psycopg.pq.abc import PGresult
 INT, TEXT, NUMERIC = 20, 25, 1700
 INTS, TEXTS = 1016, 1009
 PREPARED_LIMIT = 1_000
+QUIET_S = 5
+"""A trip that hears nothing for this long looks whether the server still lets anybody in."""
 _BINARY = 1
 _ARRAY = Struct("!5i")  # dimensions, flags, type of the elements, length, first index
 _LENGTH, _INT = Struct("!i"), Struct("!q")
@@ -70,11 +72,15 @@ def param(value: str | int | None) -> Param:
 
 def texts(values: Sequence[str]) -> Param:
     """A text[]. Raises for anything that is not text that can be encoded."""
-    parts = [_ARRAY.pack(1, 0, TEXT, len(values), 1)]
-    for value in values:
-        data = value.encode()
-        parts += (_LENGTH.pack(len(data)), data)
-    return Param(TEXTS, b"".join(parts))
+    head = _ARRAY.pack(1, 0, TEXT, len(values), 1)
+    if values and values.count(values[0]) == len(values):  # half of the columns that a crowd writes
+        return Param(TEXTS, head + _element(values[0]) * len(values))
+    return Param(TEXTS, head + b"".join(map(_element, values)))
+
+
+def _element(value: str) -> bytes:
+    data = value.encode()
+    return _LENGTH.pack(len(data)) + data
 
 
 def integers(values: Sequence[int]) -> Param:
@@ -92,22 +98,26 @@ def _pairs(length: int) -> Struct:
 class Wire:
     """A connection, used by one caller at a time."""
 
-    def __init__(self, connection: "psycopg.AsyncConnection[Any]", *, prepares: bool, timeout_s: float) -> None:
+    def __init__(
+        self, connection: "psycopg.AsyncConnection[Any]", *, url: str, prepares: bool, timeout_s: float
+    ) -> None:
         self._connection = connection
+        self._url = url
         self._pg = connection.pgconn
         self._prepares = prepares
         self._timeout_s = timeout_s
         self._prepared: dict[str, bytes] = {}
         self._names = count()
         self._loaders = Transformer(connection)
+        self._probe: asyncio.Task[None] | None = None
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
 
     @classmethod
     async def connect(cls, url: str, *, options: str, prepares: bool, timeout_s: float) -> "Wire":
         """Raises `psycopg.OperationalError` when it cannot be reached."""
-        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **_manners(url, options))
-        return cls(connection, prepares=prepares, timeout_s=timeout_s)
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, **manners(url, options))
+        return cls(connection, url=url, prepares=prepares, timeout_s=timeout_s)
 
     @property
     def is_alive(self) -> bool:
@@ -125,8 +135,14 @@ class Wire:
             psycopg.Error: what the first statement that failed was refused for; those after it were not done.
         """
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._trip(statements)
+            async with asyncio.timeout(self._timeout_s) as limit:
+                doubt = asyncio.get_running_loop().call_later(QUIET_S, self._doubt, limit)
+                try:
+                    return await self._trip(statements)
+                finally:
+                    doubt.cancel()
+                    if self._probe is not None:
+                        self._probe.cancel()
         except TimeoutError:
             await self.close()
             raise Lost("the database did not answer in time") from None
@@ -139,6 +155,20 @@ class Wire:
             if not self.is_alive or self._pg.is_busy():
                 await self.close()
             raise
+
+    def _doubt(self, limit: asyncio.Timeout) -> None:
+        self._probe = asyncio.get_running_loop().create_task(self._end_if_silent(limit))
+
+    async def _end_if_silent(self, limit: asyncio.Timeout) -> None:
+        """A server that is only slow lets others in; one that does not answer them either is taken for gone."""
+        try:
+            async with await psycopg.AsyncConnection.connect(self._url, autocommit=True, **manners(self._url)):
+                pass
+        except psycopg.errors.ConnectionTimeout:
+            with suppress(RuntimeError):  # the answer has come meanwhile
+                limit.reschedule(asyncio.get_running_loop().time())
+        except psycopg.Error:
+            pass  # it answers
 
     async def _trip(self, statements: Sequence[Statement]) -> list[Result]:
         fresh = [self._send(statement) for statement in statements]
@@ -232,7 +262,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, Decimal) else value
 
 
-def _manners(url: str, options: str) -> dict[str, Any]:
+def manners(url: str, options: str = "") -> dict[str, Any]:
     """What every connection asks for unless the URL says otherwise: to notice soon when the other side is gone."""
     asked = psycopg.conninfo.conninfo_to_dict(url)
     manners: dict[str, Any] = {

@@ -65,9 +65,11 @@ def accounts() -> Query[list[Account]]:
 
 
 def accounts_due(now_ms: int, *, limit: int) -> Query[list[str]]:
-    """Accounts with a hold that the clock has given up."""
+    """Accounts with a hold that the clock has given up: those of the `limit` oldest such holds."""
+    is_due = "state = 'open' and give_up_at_ms <= :now and account <> ''"
+    oldest = f"select account from lease where {is_due} order by give_up_at_ms limit :limit"  # noqa: S608
     return Query(
-        "select distinct account from lease where state = 'open' and give_up_at_ms <= :now limit :limit",
+        f"select distinct account from ({oldest}) as oldest",  # noqa: S608
         lambda rows: [row[0] for row in rows],
         {"now": now_ms, "limit": limit},
     )
@@ -117,7 +119,9 @@ def bots_page(app: str, *, status: str | None, before: tuple[int, str] | None, l
     """Newest first; `before` is the creation time and id of the last bot of the page before."""
     where = "where app = :app"
     params: dict[str, str | int | None] = {"app": app, "limit": limit}
-    if status is not None:
+    if status is None:
+        where += " and status <> ''"
+    else:
         where += " and status = :status"
         params["status"] = status
     if before is not None:
@@ -126,12 +130,31 @@ def bots_page(app: str, *, status: str | None, before: tuple[int, str] | None, l
     return _many(Bot, f"{where} order by created_ms desc, id desc limit :limit", **params)
 
 
+def finished_bots(before_ms: int, *, after: tuple[int, str], limit: int) -> Query[list[Bot]]:
+    """Those that were finished by then, oldest first; `after` is the time and id of the last one of the page before."""
+    return _many(
+        Bot,
+        # In this order: SQLite begins its search at the first condition that the index can begin at.
+        "where (completed_ms, id) > (:after_ms, :after_id) and completed_ms <= :before and completed_ms > 0"
+        " order by completed_ms, id limit :limit",
+        before=before_ms,
+        after_ms=after[0],
+        after_id=after[1],
+        limit=limit,
+    )
+
+
 def handles(bot: str) -> Query[list[Handle]]:
     return _many(Handle, "where bot = :bot order by id", bot=bot)
 
 
 def history(bot: str) -> Query[list[History]]:
     return _many(History, "where bot = :bot order by at_ms, id", bot=bot)
+
+
+def events_told(bot: str, *, limit: int) -> Query[Sequence[str]]:
+    """The provider's webhooks about a bot whose content is kept."""
+    return ids("select id from inbound_event where bot = :bot and body <> '' limit :limit", bot=bot, limit=limit)
 
 
 class Owed(NamedTuple):
@@ -174,16 +197,65 @@ def messages_page(app: str, *, before: tuple[int, str] | None, limit: int) -> Qu
     return _many(Message, f"{where} order by created_ms desc, id desc limit :limit", **params)
 
 
-def attempts(message: str) -> Query[list[Attempt]]:
-    return _many(Attempt, "where message = :message order by at_ms, id", message=message)
+def attempts(*messages: str) -> Query[list[Attempt]]:
+    """The attempts at one or several messages, oldest first."""
+    params = {f"message_{n}": message for n, message in enumerate(messages)}
+    return Query(
+        f"{_select(Attempt)} where message in ({', '.join(f':{name}' for name in params)})",
+        lambda rows: sorted(map(Attempt._make, rows), key=lambda attempt: (attempt.at_ms, attempt.id)),
+        params,
+    )
 
 
-def jobs_of_lane(lane: str) -> Query[list[Job]]:
-    return _many(Job, "where lane = :lane order by due_ms, id", lane=lane)
+def deliver_jobs(lane: str) -> Query[list[Job]]:
+    """The deliveries that wait in a lane."""
+    return _many(Job, "where lane = :lane and kind = 'deliver' order by due_ms, id", lane=lane)
 
 
 def jobs() -> Query[list[Job]]:
     return _many(Job, "order by due_ms, id")
+
+
+class DueJobs(NamedTuple):
+    """Jobs of a kind that are due and not begun."""
+
+    kind: str
+    jobs: int
+    oldest_due_ms: int
+
+
+def due_jobs(now_ms: int, *, limit: int) -> Query[list[DueJobs]]:
+    """How many jobs of each kind are due; no more than the `limit` oldest are counted."""
+    due = "select kind, due_ms from job where due_ms <= :now and claimed_until_ms <= :now order by due_ms limit :limit"
+    return Query(
+        f"select kind, count(*), min(due_ms) from ({due}) as due group by kind",  # noqa: S608
+        lambda rows: list(map(DueJobs._make, rows)),
+        {"now": now_ms, "limit": limit},
+    )
+
+
+class Totals(NamedTuple):
+    """Of all tenants together. Amounts are added as floats: no sum of them is too large."""
+
+    bots_waiting: int
+    bots_live: int
+    messages_queued: int
+    held_nano_usd: float
+    balance_nano_usd: float
+
+
+def totals(*, limit: int) -> Query[Totals]:
+    """Costs what there are accounts, not bots; no more than `limit` queued messages are counted."""
+    queued = "select bot from message where state = 'queued' order by bot, rank limit :limit"
+    held, owned = (f"coalesce(sum(cast({what} as double precision)), 0)" for what in ("held", "allowance + credits"))
+    bots = "select cast(coalesce(sum(waiting), 0) as bigint) as waiting, cast(coalesce(sum(live), 0) as bigint) as live"
+    return Query(
+        f"select waiting, live, queued, held, balance from ({bots} from bot_tally) as bots,"  # noqa: S608
+        f" (select count(*) as queued from ({queued}) as message) as messages,"
+        f" (select {held} as held, {owned} as balance from account) as money",
+        lambda rows: Totals._make(rows[0]),
+        {"limit": limit},
+    )
 
 
 def ids(sql: str, **params: str | int | None) -> Query[Sequence[str]]:

@@ -6,6 +6,8 @@ times are milliseconds since 1970 UTC (0: not yet), amounts are nano-dollars, JS
 came.
 """
 
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 PLATFORM: Final = ""
@@ -158,6 +160,7 @@ class Bot(NamedTuple):
     transcript_url: str
     urls_expire_ms: int
     low_credit_ms: int  # when credits.low was sent, 0: never
+    media_unwanted_ms: int = 0  # when its owner had its media deleted; from then on no link to them is kept
 
 
 class BotTally(NamedTuple):
@@ -257,6 +260,15 @@ class Answer(NamedTuple):
     created_ms: int
 
 
+class RateTaken(NamedTuple):
+    """What was taken of late of a rate that all hosts share. Of the platform's account."""
+
+    id: str  # as a plugin calls it: recall/create
+    account: str
+    taken: str  # JSON: [[when in ms, host, permits], …], without those that count no more
+    at_ms: int  # when permits were taken last
+
+
 class Job(NamedTuple):
     """Work that survives a restart. One row per (kind, ref); claimed with a deadline by any host."""
 
@@ -282,7 +294,7 @@ class Table(NamedTuple):
     row: type[Any]
     name: str
     keep_s: int = KEEP_FOR_EVER
-    """Seconds after which a finished row may be deleted."""
+    """Seconds after which a finished row may be deleted, unless the operator says otherwise."""
     age: str = ""
     """The column that `keep_s` counts from (rows where it is 0 are not finished)."""
     due: str = ""
@@ -307,7 +319,34 @@ TABLES: Final = (
     Table(Message, "message", keep_s=30 * _DAY_S, age="done_ms"),
     Table(Attempt, "attempt", keep_s=30 * _DAY_S, age="at_ms"),
     Table(Answer, "answer", keep_s=_DAY_S, age="created_ms"),
+    Table(RateTaken, "rate_taken", keep_s=_DAY_S, age="at_ms"),
     Table(Job, "job"),
 )
 TABLE_OF: Final = {table.row: table for table in TABLES}
 DUE_TABLES: Final = tuple(table for table in TABLES if table.due)
+
+
+def _quick_replace(table: type[Any]) -> Callable[..., Any]:
+    place = {name: n for n, name in enumerate(table._fields)}
+    make = tuple.__new__
+
+    def _replace(row: Any, /, **changes: Any) -> Any:
+        values = list(row)
+        for name, value in changes.items():
+            values[place[name]] = value
+        return make(table, values)
+
+    return _replace
+
+
+# Most rows are made by these two: here without the checks that types and column lists have made, in half the time.
+for _table in TABLES:
+    _table.row._make = partial(tuple.__new__, _table.row)
+    _table.row._replace = _quick_replace(_table.row)
+
+
+def kept_for(keep_s: Mapping[str, int]) -> Iterator[tuple[Table, int]]:
+    """The tables that do not keep their rows for ever, with how long they do: as asked for, else as they say."""
+    for table in TABLES:
+        if table.keep_s:
+            yield table, keep_s.get(table.name, table.keep_s)

@@ -10,7 +10,9 @@ import json
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -18,11 +20,13 @@ from sqlite_utils import Database, Migrations
 
 from ctxhost.clock import Clock
 from ctxhost.errors import Overloaded, StoreError
+from ctxhost.observe.records import BatchRecord
 from ctxhost.store import LOOK_AGAIN_MS, Command, Query
 from ctxhost.store import sqlite_tables as tables
-from ctxhost.store.batch import CLOSING, Batch, Outcome, Queue, decide, wanted_rows
+from ctxhost.store.batch import CLOSING, Batch, Outcome, Queue, decide, uncollected, wanted_rows
 from ctxhost.store.migrations import STEPS, Step
-from ctxhost.store.rows import Job
+from ctxhost.store.observed import BatchTeller
+from ctxhost.store.rows import Job, kept_for
 
 T = TypeVar("T")
 
@@ -50,6 +54,7 @@ class SqliteStore:
         self._readers = _Workers([_open(path, read_only=True) for _ in range(READERS)], name="ctxhost-reader")
         self._queue = Queue(self._run)
         self._on_jobs: list[Callable[[], None]] = []
+        self._teller = BatchTeller("main")
 
     def now_ms(self) -> int:
         return self._clock.now_ms()
@@ -82,13 +87,23 @@ class SqliteStore:
             db.execute("update job set claimed_until_ms = 0 where claimed_until_ms > 0")
         fcntl.flock(self._host_mark, fcntl.LOCK_SH)
 
-    async def prune(self, *, limit: int = 500) -> int:
+    async def prune(self, *, keep_s: Mapping[str, int] | None = None, limit: int = 500) -> int:
         """Delete rows that were kept as long as their table promises, at most `limit` of a table; returns how many."""
-        return await self._writer.call(lambda db: tables.prune(db, now_ms=self.now_ms(), limit=limit))
+        pruned = 0
+        for table, kept_s in kept_for(keep_s or {}):
+            until_ms = self.now_ms() - kept_s * 1_000
+            pruned += await self._writer.call(partial(tables.prune, table=table, until_ms=until_ms, limit=limit))
+        return pruned
 
     def on_jobs(self, wake: Callable[[], None]) -> None:
         """Call `wake` after each commit that put jobs which fall due within `LOOK_AGAIN_MS`."""
         self._on_jobs.append(wake)
+
+    def on_batch(self, tell: Callable[[BatchRecord], None]) -> None:
+        self._teller.add(tell)
+
+    def waiting(self) -> int:
+        return self._queue.waiting()
 
     async def aclose(self, *, drain_s: float = 10) -> None:
         await self._queue.aclose(drain_s=drain_s)
@@ -99,7 +114,9 @@ class SqliteStore:
             self._host_mark.close()
 
     async def _run(self, commands: Sequence[Command[Any]]) -> Sequence[Outcome]:
-        outcomes, has_jobs = await self._writer.call(lambda db: _transact(db, commands, self._clock))
+        started_s = time.perf_counter()
+        outcomes, has_jobs, batch = await self._writer.call(lambda db: _transact(db, commands, self._clock))
+        self._teller.committed(batch, commands=len(commands), started_s=started_s)
         if has_jobs:
             for wake in self._on_jobs:
                 asyncio.get_running_loop().call_soon(wake)  # its failure is not the batch's
@@ -193,14 +210,21 @@ def _open(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def prepare(path: Path, *, steps: Sequence[Step] | None = None) -> None:
+    """Make the file when it is missing, and bring it to this version's schema, or these steps. Raises `StoreError`."""
+    connection = _open(path)
+    try:
+        _migrate(connection, path, steps)
+    finally:
+        connection.close()
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] | None = None) -> None:
     """Bring the file to this version's schema; each step is recorded with what it did."""
     try:
-        (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise StoreError(f"{path} is damaged ({' '.join(verdict.split())}); restore it from a backup.")
+        _check(connection, path)
         connection.execute("begin immediate")
-        _apply(Database(connection), path, STEPS)
+        _apply(Database(connection), path, STEPS if steps is None else steps)
         connection.execute("commit")
         connection.execute("pragma journal_mode = wal")  # kept in the file; only now is it known to be ours
     except sqlite3.DatabaseError as error:
@@ -246,19 +270,22 @@ def _fetch(db: sqlite3.Connection, query: Query[Any]) -> list[tuple[Any, ...]]:
     return db.execute(query.sql, dict(query.params)).fetchall()
 
 
-def _transact(db: sqlite3.Connection, commands: Sequence[Command[Any]], clock: Clock) -> tuple[list[Outcome], bool]:
-    """One batch, one transaction. Returns the outcomes and whether jobs were put that fall due soon."""
+def _transact(
+    db: sqlite3.Connection, commands: Sequence[Command[Any]], clock: Clock
+) -> tuple[list[Outcome], bool, Batch]:
+    """One batch, one transaction. Returns the outcomes, whether jobs were put that fall due soon, and what it saved."""
     reads = [tuple(command.reads()) for command in commands]
     db.execute("begin immediate")
     try:
         batch = Batch(clock.now_ms())  # read after the lock was taken
-        tables.load(db, batch, wanted_rows(commands, reads))
-        outcomes = decide(batch, commands, reads)
-        tables.save(db, batch)
+        with uncollected():
+            tables.load(db, batch, wanted_rows(commands, reads))
+            outcomes = decide(batch, commands, reads)
+            tables.save(db, batch)
         db.execute("commit")
     except BaseException:
         if db.in_transaction:
             db.execute("rollback")
         raise
     soon_ms = clock.now_ms() + LOOK_AGAIN_MS
-    return outcomes, any(isinstance(row, Job) and row.due_ms <= soon_ms for row in batch.changed.values())
+    return outcomes, any(isinstance(row, Job) and row.due_ms <= soon_ms for row in batch.changed.values()), batch

@@ -6,12 +6,13 @@ Values are bound, never sent as JSON text: SQLite's JSON cuts text at a NUL.
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain
+from itertools import chain, compress, count
+from operator import itemgetter, ne
 from typing import Any, TypeVar, cast
 
 from ctxhost.store import Row
 from ctxhost.store.batch import Batch
-from ctxhost.store.rows import DUE_TABLES, TABLE_OF, TABLES, Account, Job
+from ctxhost.store.rows import DUE_TABLES, TABLE_OF, Account, Job, Table
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ def save(db: sqlite3.Connection, batch: Batch) -> None:
         elif before is None or TABLE_OF[table].append_only:
             inserts.setdefault(table, []).append(row)
         else:
-            columns = tuple([n for n, value in enumerate(cast("Any", row)) if value != before[n]])
+            columns = tuple(compress(count(), map(ne, cast("Any", row), before)))
             updates.setdefault((table, columns), []).append(row)
     _write(db, deletes, updates, inserts)
 
@@ -86,9 +87,9 @@ def _write(
             db.execute(_delete(table, len(some_ids)), some_ids)
     for (table, columns), rows in updates.items():
         if columns:
+            given = itemgetter(*columns, 0)
             for some in _chunks(rows):
-                given = [row[n] for row in some for n in (*columns, 0)]
-                db.execute(_update(table, columns, len(some)), given)
+                db.execute(_update(table, columns, len(some)), tuple(chain.from_iterable(map(given, some))))
     for table, rows in inserts.items():
         for some in _chunks(rows):
             db.execute(_insert(table, len(some)), tuple(chain.from_iterable(some)))
@@ -159,13 +160,10 @@ def claim(
     return jobs, next_ms
 
 
-def prune(db: sqlite3.Connection, *, now_ms: int, limit: int) -> int:
-    pruned = 0
-    for table in TABLES:
-        if table.keep_s:
-            pruned += db.execute(
-                f"delete from {table.name} where id in (select id from {table.name}"  # noqa: S608
-                f" where {table.age} > 0 and {table.age} <= ? limit ?)",
-                (now_ms - table.keep_s * 1_000, limit),
-            ).rowcount
-    return pruned
+def prune(db: sqlite3.Connection, table: Table, *, until_ms: int, limit: int) -> int:
+    """Delete rows of a table that were finished by a time; how many went."""
+    return db.execute(
+        f"delete from {table.name} where id in (select id from {table.name}"  # noqa: S608
+        f" where {table.age} > 0 and {table.age} <= ? limit ?)",
+        (until_ms, limit),
+    ).rowcount

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from ctxhost.errors import AppNotFound, InvalidApiKey, InvalidRequest
+from ctxhost.errors import AppNotFound, InvalidApiKey, InvalidRequest, Refusal
 from ctxhost.ids import new_id, new_secret
 from ctxhost.store import Store, queries
 from ctxhost.store.rows import App, Secret, ServiceKey
@@ -64,7 +64,14 @@ class Tenants:
             folder=str(await anyio.Path(folder).resolve()) if folder else "",
             created_ms=0,
         )
-        return await self._store.write(CreateApp(app=row))
+        try:
+            return await self._store.write(CreateApp(app=row))
+        except Refusal:
+            raise
+        except Exception:
+            # The database itself stops the second of two that ask for a subdomain at the same moment.
+            await self._check_subdomain(subdomain, app_id)
+            raise
 
     async def _check_subdomain(self, subdomain: str, app_id: str) -> None:
         if not subdomain:

@@ -24,6 +24,7 @@ from ctxhost.store import queries
 from ctxhost.store.rows import App
 from ctxhost.tenants.secrets import new_key_text
 from ctxhost.testing.inbox import Inbox
+from ctxhost.webhooks.delivery import Send
 from ctxhost.webhooks.requests import PutWebhook
 
 FIVE_USD = 5_000_000_000
@@ -209,12 +210,15 @@ class _SimulatedHost(Host):
 
     inboxes: Mapping[str, Inbox]
 
-    async def _send(
+    def _way_of_deliveries(self) -> Send:
+        return self._to_inbox
+
+    async def _to_inbox(
         self, url: str, *, content: bytes, headers: Mapping[str, str], timeout_s: float, max_answer_bytes: int
     ) -> Answer:
         inbox = self.inboxes.get(url)
         if inbox is None:
-            return await super()._send(
+            return await self.outgoing.send(
                 url, content=content, headers=headers, timeout_s=timeout_s, max_answer_bytes=max_answer_bytes
             )
         status = await inbox.take(headers, content, at_ms=self.clock.now_ms())

@@ -2,13 +2,14 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ctxhost.egress import Answer, EgressError
 from ctxhost.ids import new_id
 from ctxhost.jobs import Run
+from ctxhost.observe import DeliveryRecord, Watch
 from ctxhost.store import Store, queries
 from ctxhost.store.queries import Owed
 from ctxhost.store.rows import Endpoint, Job, Message
@@ -51,10 +52,21 @@ class _Result:
 class Delivery:
     """Handler of `deliver` jobs: one per bot, so that its messages leave in order."""
 
-    def __init__(self, store: Store, ring: KeyRing, send: Send) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ring: KeyRing,
+        send: Send,
+        *,
+        is_stopped: Callable[[], bool] = bool,
+        watch: Watch | None = None,
+    ) -> None:
+        """Once `is_stopped`, a run ends with the attempt that is under way; what is left is for another host."""
         self._store = store
         self._ring = ring
         self._send = send
+        self._is_stopped = is_stopped
+        self._watch = watch or Watch()
 
     async def deliver(self, job: Job) -> int | Run | None:
         """Send what the bot's queue holds, in order, for as long as the claim lasts."""
@@ -72,7 +84,7 @@ class Delivery:
         return self._store.now_ms()
 
     def _has_time(self, job: Job) -> bool:
-        return self._store.now_ms() < job.claimed_until_ms - _LEAVE_ROOM_MS
+        return not self._is_stopped() and self._store.now_ms() < job.claimed_until_ms - _LEAVE_ROOM_MS
 
     async def _deliver_in_order(self, job: Job, queue: Sequence[Owed]) -> int | Run | None:
         """One after the other, until the job ends or waits, or (None) the queue must be read again."""
@@ -97,7 +109,7 @@ class Delivery:
         message = owed.message
         step_due_ms = _step_due_ms(owed)
         is_step = self._store.now_ms() >= step_due_ms
-        result = await self._attempt(endpoint, message)
+        result = await self._watched_attempt(endpoint, message)
         noted = await self._store.write(
             NoteAttempt(
                 account=message.account,
@@ -122,6 +134,27 @@ class Delivery:
             return noted, None
         patience_ms = self._store.now_ms() + _patience_s(message, result.retry_after_s) * 1_000
         return noted, max(patience_ms, self._store.now_ms() + retry_wait_ms(message) if is_step else step_due_ms)
+
+    async def _watched_attempt(self, endpoint: Endpoint, message: Message) -> _Result:
+        status = 0
+
+        def record(*, outcome: str, took_s: float) -> DeliveryRecord:
+            return DeliveryRecord(
+                app=message.app,
+                bot=message.bot,
+                message=message.id,
+                event=message.event,
+                status=status,
+                outcome=outcome,
+                attempt=message.attempts + 1,
+                took_s=took_s,
+            )
+
+        with self._watch.during("deliver", message.event, record, kind="client") as seen:
+            result = await self._attempt(endpoint, message)
+            status, seen.outcome = result.status, result.outcome
+            seen.is_failure = result.outcome != "delivered"
+        return result
 
     async def _attempt(self, endpoint: Endpoint, message: Message) -> _Result:
         body = message.body.encode()
@@ -153,7 +186,7 @@ class Delivery:
 
 async def try_now(store: Store, *, account: str, app: str) -> None:
     """Have whatever waits for the app's endpoint tried at once."""
-    waiting = [job.ref for job in await store.read(queries.jobs_of_lane(outbox.lane_of(app)))]
+    waiting = [job.ref for job in await store.read(queries.deliver_jobs(outbox.lane_of(app)))]
     for start in range(0, len(waiting), WAKE_AT_ONCE):
         bots = tuple(waiting[start : start + WAKE_AT_ONCE])
         await store.write(TryNow(account=account, app=app, bots=bots))

@@ -126,11 +126,12 @@ class Webhooks:
     ) -> Sequence[Delivered]:
         """An app's messages, newest first, each with its attempts."""
         messages = await self._store.read(queries.messages_page(app, before=before, limit=limit))
-        found = []
-        for message in messages:
-            attempts = await self._store.read(queries.attempts(message.id))
-            found.append(Delivered(message, attempts))
-        return found
+        if not messages:
+            return []
+        attempts: dict[str, list[Attempt]] = {message.id: [] for message in messages}
+        for attempt in await self._store.read(queries.attempts(*attempts)):
+            attempts[attempt.message].append(attempt)
+        return [Delivered(message, attempts[message.id]) for message in messages]
 
     async def resend(self, app: App, message_id: str) -> Message:
         """Owe a message once more. Raises `DeliveryNotFound`, `EndpointNotFound`."""

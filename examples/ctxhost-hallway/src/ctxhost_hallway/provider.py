@@ -38,7 +38,7 @@ PHASES = {
 }
 ENDS = {
     "call_over": End.OVER,
-    "nobody_there": End.OVER,
+    "nobody_there": End.ALONE,
     "dismissed": End.LEFT,
     "lobby_timeout": End.NOT_ADMITTED,
     "thrown_out": End.KICKED,
@@ -97,6 +97,9 @@ class HallwayProvider(MeetingProvider):
 
     async def leave(self, provider_id: str) -> None:
         await self._about("POST", provider_id, "/dismiss")
+
+    async def delete_media(self, provider_id: str) -> None:
+        await self._about("DELETE", provider_id, "/files")
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> ProviderEvent:
         try:

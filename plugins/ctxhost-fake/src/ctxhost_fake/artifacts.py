@@ -40,6 +40,10 @@ class Artifacts:
         path = f"/artifacts/{provider_id}/{file}"
         return f"{self._url}{path}?expires={expires_s}&signature={self._sign(path, str(expires_s))}"
 
+    def erase(self, provider_id: str) -> None:
+        """Delete what was written of a bot's transcript."""
+        self._transcript_file(provider_id).unlink(missing_ok=True)
+
     async def _serve(self, request: Request) -> Response:
         provider_id, file = request.path_params["provider_id"], request.path_params["file"]
         if not self._may(request, f"/artifacts/{provider_id}/{file}"):
@@ -62,7 +66,7 @@ class Artifacts:
 
     def _talk(self, birth: Birth, outcome: Outcome) -> Path:
         """The file of a transcript, written when it is first wanted; it never changes."""
-        path = self._folder / f"{birth.id}.json"
+        path = self._transcript_file(birth.id)
         if not path.exists():
             said = transcript(
                 seed=birth.seed,
@@ -76,12 +80,15 @@ class Artifacts:
             part.replace(path)
         return path
 
+    def _transcript_file(self, provider_id: str) -> Path:
+        return self._folder / f"{provider_id}.json"
+
 
 def _outcome(life: Life, file: str, now_ms: int) -> Outcome | None:
     """What the file tells of, if it is ready."""
     planned = plan(life)
     outcome = planned.transcript if file == TRANSCRIPT_FILE else planned.media
     is_its_own = file in (TRANSCRIPT_FILE, MEDIA_FILES.get(life.birth.recording))
-    if outcome is None or not is_its_own or outcome.state != "done":
+    if outcome is None or not is_its_own or outcome.state != "done" or life.erased_ms is not None:
         return None
     return outcome if visible_ms(life.birth, outcome.offset_ms) <= now_ms else None

@@ -60,10 +60,11 @@ class Birth:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """A birth and, once it was told to leave, when that was."""
+    """A birth and, once it was told to leave or its media were deleted, when that was."""
 
     birth: Birth
     leave_at_ms: int | None = None
+    erased_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,7 @@ def record(life: Life, now_ms: int, *, link: Link, urls_expire_ms: int) -> BotRe
     """What can be read of it at a time. `urls_expire_ms` is when the links expire that `link` makes."""
     if life.leave_at_ms is not None and life.leave_at_ms > now_ms:
         life = replace(life, leave_at_ms=None)
-    return _Reading(life.birth, plan(life), now_ms, link, urls_expire_ms).record()
+    return _Reading(life.birth, life.erased_ms, plan(life), now_ms, link, urls_expire_ms).record()
 
 
 def _call(script: Script, birth: Birth) -> list[Act]:
@@ -158,7 +159,7 @@ def _call(script: Script, birth: Birth) -> list[Act]:
     acts.append(Act(offset_ms=at_s * 1_000, phase=Phase.IN_CALL))
     if script.records_s is None:
         at_s += birth.timeouts_s.get("no_one_joined_timeout_s", NO_ONE_JOINED_TIMEOUT_S)
-        return ends(End.OVER, "timeout_exceeded_noone_joined")
+        return ends(End.ALONE, "timeout_exceeded_noone_joined")
     if birth.recording != "off":
         at_s += SETUP_S
         acts.append(Act(offset_ms=at_s * 1_000, phase=Phase.RECORDING))
@@ -204,6 +205,7 @@ class _Reading:
     """A plan, read at a time."""
 
     birth: Birth
+    erased_ms: int | None
     plan: Plan
     now_ms: int
     link: Link
@@ -243,6 +245,9 @@ class _Reading:
             return None
         if not self._is_visible(outcome.offset_ms):
             return Artifact(id=outcome.id, state="processing", updated_ms=self._at_ms(outcome.start_ms))
+        if self.erased_ms is not None and outcome.state == "done":
+            erased_ms = max(self.erased_ms, self._at_ms(outcome.offset_ms))
+            return Artifact(id=outcome.id, state="failed", updated_ms=erased_ms, reason="deleted")
         return Artifact(
             id=outcome.id,
             state=outcome.state,

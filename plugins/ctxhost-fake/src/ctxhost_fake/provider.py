@@ -104,6 +104,11 @@ class FakeProvider:
         if life.leave_at_ms is None:  # in a life that is over the wish changes nothing
             self._courier.plan(self._state.leave(provider_id, self._clock.now_ms()))
 
+    async def delete_media(self, provider_id: str) -> None:
+        life = self._life(provider_id)
+        self._state.erase(provider_id, self._clock.now_ms())
+        self._artifacts.erase(life.birth.id)
+
     def verify(self, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> ProviderEvent:
         return read_event(headers, body, key=self._key, now_ms=now_ms)
 

@@ -1,4 +1,4 @@
-"""What must outlive the process: the births, the wishes to leave, the webhooks that arrived, the secret.
+"""What must outlive the process: the births, the wishes that came, the webhooks that arrived, the secret.
 
 SQLite on disk, everything in memory for reading. A write does not wait for the disk: a killed process loses nothing,
 and a power cut may take the last bots with it, as a real provider may lose one.
@@ -10,13 +10,14 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ctxhost_fake.life import Birth, Life
 
 _SCHEMA = """
 create table if not exists life (id text primary key, birth text not null, leave_at_ms integer) strict, without rowid;
+create table if not exists erased (id text primary key, at_ms integer not null) strict, without rowid;
 create table if not exists arrived (key text primary key) strict, without rowid;
 """
 _KEY_BYTES = 32
@@ -31,8 +32,8 @@ class State:
         self._db.execute("pragma journal_mode = wal")
         self._db.execute("pragma synchronous = normal")
         self._db.executescript(_SCHEMA)
-        rows = self._db.execute("select birth, leave_at_ms from life").fetchall()
-        lives = [Life(_birth_of(birth), leave_at_ms) for birth, leave_at_ms in rows]
+        rows = self._db.execute("select birth, leave_at_ms, at_ms from life left join erased using (id)").fetchall()
+        lives = [Life(_birth_of(birth), leave_at_ms, erased_ms) for birth, leave_at_ms, erased_ms in rows]
         self._lives: dict[str, Life] = {}
         self._of_bot: dict[str, list[str]] = {}
         for life in sorted(lives, key=lambda life: life.birth.born_ms):
@@ -69,8 +70,16 @@ class State:
             self._db.execute(sql, (at_ms, provider_id))
         life = self._lives[provider_id]
         if life.leave_at_ms is None:
-            life = self._lives[provider_id] = Life(life.birth, at_ms)
+            life = self._lives[provider_id] = replace(life, leave_at_ms=at_ms)
         return life
+
+    def erase(self, provider_id: str, at_ms: int) -> None:
+        """Keep the wish that a bot's media are deleted; the first one stands."""
+        with self._db:
+            self._db.execute("insert or ignore into erased (id, at_ms) values (?, ?)", (provider_id, at_ms))
+        life = self._lives[provider_id]
+        if life.erased_ms is None:
+            self._lives[provider_id] = replace(life, erased_ms=at_ms)
 
     def mark_arrived(self, keys: Iterable[str]) -> None:
         new = list(keys)

@@ -1,13 +1,15 @@
 """Staying below Recall's published rates, so that a burst of ours waits here and not at a 429.
 
-The limiter counts the calls of this process. Recall counts those of the whole workspace: several processes on one key
-share its rates by a lower `rate_limit_percent`.
+Recall counts the calls of a whole workspace, so the rates are shared by all hosts of one store.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping
 
 from ctxhost.clock import Clock
+from ctxhost.errors import RateExceeded
+from ctxhost.hookspecs import OpenRate, Rate
+from ctxhost_recall.settings import NAME
 
 WINDOW_MS = 60_000
 PER_MINUTE: Mapping[str, int] = {"create": 60, "list": 60, "one": 300, "transcribe": 5}
@@ -43,42 +45,43 @@ class TooFast(Exception):
 
 
 class Limiter:
-    """A sliding window for every scope. A scope is a kind of `PER_MINUTE`, or `kind/id` where each id has its own."""
+    """A rate for every scope. A scope is a kind of `PER_MINUTE`, or `kind/id` where each id has its own."""
 
-    def __init__(self, clock: Clock, *, percent: int) -> None:
+    def __init__(self, clock: Clock, open_rate: OpenRate, *, percent: int) -> None:
         self._clock = clock
+        self._open_rate = open_rate
         self._percent = percent
-        self._given: dict[str, deque[int]] = {}
+        self._rates: OrderedDict[str, Rate] = OrderedDict()
         self._held_until_ms: dict[str, int] = {}
 
     async def enter(self, scope: str, deadline: Deadline) -> None:
         """Wait for the next slot. Raises `TooFast`."""
-        now_ms = self._clock.now_ms()
-        given = self._given.get(scope) or deque(maxlen=self._allowed(scope))
-        at_ms = max(now_ms, self._held_until_ms.get(scope, 0))
-        if len(given) == given.maxlen:
-            at_ms = max(at_ms, given[0] + WINDOW_MS)
-        if at_ms > now_ms and not deadline.allows((at_ms - now_ms) / 1_000):
-            raise TooFast((at_ms - now_ms) / 1_000)
-        given.append(at_ms)
-        if scope not in self._given and len(self._given) >= MAX_SCOPES:
-            self._forget()
-        self._given[scope] = given
-        await self._clock.sleep_until(at_ms)
+        await self._out_hold(scope, deadline)
+        try:
+            await self._rate(scope).acquire(timeout_s=deadline.left_s)
+        except RateExceeded as exceeded:
+            raise TooFast(exceeded.wait_s) from None
 
     def hold(self, scope: str, *, seconds: float) -> None:
         """Give no slot for a while: Recall has said so."""
         until_ms = self._clock.now_ms() + int(seconds * 1_000)
         self._held_until_ms[scope] = max(self._held_until_ms.get(scope, 0), until_ms)
 
-    def _allowed(self, scope: str) -> int:
-        return max(PER_MINUTE[scope.partition("/")[0]] * self._percent // 100, 1)
-
-    def _forget(self) -> None:
-        """Drop the single objects that nothing was asked about for a window, or the oldest quarter of them."""
-        single = [scope for scope in self._given if "/" in scope]
-        past_ms = self._clock.now_ms() - WINDOW_MS
-        old = [scope for scope in single if self._given[scope][-1] < past_ms]
-        for scope in old or single[: MAX_SCOPES // 4]:
-            del self._given[scope]
+    async def _out_hold(self, scope: str, deadline: Deadline) -> None:
+        wait_ms = self._held_until_ms.get(scope, 0) - self._clock.now_ms()
+        if wait_ms <= 0:
             self._held_until_ms.pop(scope, None)
+            return
+        if not deadline.allows(wait_ms / 1_000):
+            raise TooFast(wait_ms / 1_000)
+        await deadline.wait(wait_ms / 1_000)
+
+    def _rate(self, scope: str) -> Rate:
+        """The rate of a scope; of many single objects, those that were asked about last."""
+        if scope not in self._rates:
+            allowed = max(PER_MINUTE[scope.partition("/")[0]] * self._percent // 100, 1)
+            self._rates[scope] = self._open_rate(f"{NAME}/{scope}", limit=allowed, window_s=WINDOW_MS // 1_000)
+        self._rates.move_to_end(scope)
+        while len(self._rates) > MAX_SCOPES:
+            self._held_until_ms.pop(self._rates.popitem(last=False)[0], None)
+        return self._rates[scope]

@@ -1,4 +1,4 @@
-"""What is wrong with the settings, as far as they tell it by themselves: for `ctxhost doctor`."""
+"""What is wrong with the settings, by themselves and by what Recall says to them: for `ctxhost doctor`."""
 
 import re
 from collections.abc import Iterator
@@ -49,3 +49,29 @@ def problems_of(settings: RecallSettings) -> Iterator[Problem]:
             mend="unset MEETINGS_TRANSCRIPTION_LANGUAGE, or set MEETINGS_TRANSCRIPTION to recallai_async or"
             " recallai_streaming",
         )
+
+
+def problems_of_answer(settings: RecallSettings, status: int, *, is_recalls: bool) -> Iterator[Problem]:
+    """What Recall's answer to a search says of the key and the address."""
+    where = settings.base_url
+    if status == 401:
+        yield Problem(
+            what=f"Recall refuses the key at {where} (401): it is wrong, or belongs to another region.",
+            mend=f"set MEETINGS_BASE_URL to https:// and the host of the key's region ({', '.join(HOSTS)}), or mend"
+            " MEETINGS_API_KEY",
+        )
+    elif status == 402:
+        yield Problem(what="The Recall account is out of credit (402).", mend="top it up in Recall's dashboard")
+    elif status == 403:
+        yield Problem(what=f"Recall's firewall at {where} blocks this host (403).", mend="ask Recall to let it through")
+    elif status != 429 and not (200 <= status < 300 and is_recalls):
+        yield Problem(
+            what=f"What answers at {where} ({status}) is not Recall, or Recall is in trouble.",
+            mend="check MEETINGS_BASE_URL, and https://status.recall.ai",
+        )
+
+
+def unreachable(settings: RecallSettings, why: str) -> Problem:
+    """Nothing came back."""
+    mend = "check MEETINGS_BASE_URL, and that this host may reach the internet; --offline skips this"
+    return Problem(what=f"{settings.base_url} does not answer ({why}).", mend=mend)

@@ -24,10 +24,10 @@ from ctxhost.meetings.provider import (
     UnknownBot,
 )
 from ctxhost_recall import creation
-from ctxhost_recall.client import Api, Call, Method, Reply, nonsense, segment
+from ctxhost_recall.client import Api, Call, Method, Reply, Silent, Unreachable, nonsense, segment
 from ctxhost_recall.fields import Malformed, is_id, items, mapping
-from ctxhost_recall.limits import Deadline, Limiter
-from ctxhost_recall.problems import problems_of
+from ctxhost_recall.limits import Deadline, Limiter, TooFast
+from ctxhost_recall.problems import problems_of, problems_of_answer, unreachable
 from ctxhost_recall.reasons import CALL_IS_OVER, NOT_IN_A_CALL
 from ctxhost_recall.records import BotFacts, Session, bot_of, read_bot, to_record
 from ctxhost_recall.requests import BOT_KEY, create_body
@@ -54,11 +54,6 @@ class RecallProvider(MeetingProvider):
 
     name = NAME
     api_version = API_VERSION
-    prices = MeetingPrices(
-        recording_nano_usd_per_hour=500_000_000,
-        transcription_nano_usd_per_hour=150_000_000,
-        cost_nano_usd_per_hour=500_000_000,
-    )
     idempotency_window_s = IDEMPOTENCY_WINDOW_S
     minimum_timeouts_s: Mapping[str, int] = MappingProxyType(
         {"waiting_room_timeout_s": 30, "no_one_joined_timeout_s": 30}
@@ -66,10 +61,16 @@ class RecallProvider(MeetingProvider):
 
     def __init__(self, services: Services, settings: RecallSettings) -> None:
         assert settings.api_key is not None, "without a key there is no adapter"
+        self.prices = MeetingPrices(
+            recording_nano_usd_per_hour=500_000_000,
+            transcription_nano_usd_per_hour=150_000_000,
+            cost_nano_usd_per_hour=settings.cost_nano_usd_per_hour,
+        )
+        self.create_deadline_s = settings.create_deadline_s
         self._clock = services.clock
         self._settings = settings
         self._webhook_keys = settings.webhook_keys
-        limiter = Limiter(services.clock, percent=settings.rate_limit_percent)
+        limiter = Limiter(services.clock, services.rate, percent=settings.rate_limit_percent)
         key = settings.api_key.get_secret_value()
         self._api = Api(services.http, services.clock, limiter, base_url=settings.base_url, key=key)
         self._transcripts = Transcripts(self._api, settings)
@@ -142,9 +143,12 @@ class RecallProvider(MeetingProvider):
 
     async def delete_media(self, provider_id: str) -> None:
         """Delete everything that a bot recorded, for good. Raises `UnknownBot`."""
+        if provider_id in self._called_off:
+            return
         deadline = Deadline(self._clock, seconds=CALL_DEADLINE_S)
         reply = await self._about("POST", provider_id, "delete_media/", deadline)
-        if not reply.is_success:
+        # It is never asked again, so what answers must be Recall: with the bot, or with nothing.
+        if not reply.is_success or not (reply.status == 204 or isinstance(reply.body, dict)):
             raise nonsense(f"a deletion of media is answered {reply.status} {reply.code}")
 
     def verify(self, headers: Mapping[str, str], body: bytes, *, now_ms: int) -> ProviderEvent:
@@ -153,6 +157,15 @@ class RecallProvider(MeetingProvider):
     def problems(self) -> Sequence[Problem]:
         """For `ctxhost doctor`."""
         return list(problems_of(self._settings))
+
+    async def probe(self) -> Sequence[Problem]:
+        """For `ctxhost doctor`: whether Recall takes the key at this address."""
+        call = Call(method="GET", path="/bot/", scope="list", query={f"metadata__{BOT_KEY}": "none"})
+        try:
+            reply = await self._api.attempt(call, Deadline(self._clock, seconds=CALL_DEADLINE_S))
+        except (TooFast, Unreachable, Silent) as error:
+            return [unreachable(self._settings, type(error).__name__)]
+        return list(problems_of_answer(self._settings, reply.status, is_recalls=isinstance(reply.body, dict)))
 
     async def run(self) -> None:
         """There is nothing to do by itself: the host asks."""

@@ -15,7 +15,7 @@ END_OF: Mapping[str, End] = {
     "call_ended_by_host": End.OVER,
     "call_ended_by_platform_idle": End.OVER,
     "call_ended_by_platform_max_length": End.OVER,
-    "timeout_exceeded_noone_joined": End.OVER,
+    "timeout_exceeded_noone_joined": End.ALONE,
     "timeout_exceeded_everyone_left": End.OVER,
     "timeout_exceeded_silence_detected": End.OVER,
     "timeout_exceeded_only_bots_detected_using_participant_names": End.OVER,
@@ -40,7 +40,7 @@ def end_of_call(sub_code: str, *, admitted: bool) -> End:
     """
     end = END_OF.get(sub_code, End.OVER)
     if not admitted:
-        return End.NOT_ADMITTED if end is End.OVER else end
+        return End.NOT_ADMITTED if end in (End.OVER, End.ALONE) else end
     if end is not End.NOT_ADMITTED:
         return end
     return End.KICKED if sub_code.startswith("bot_kicked") else End.OVER

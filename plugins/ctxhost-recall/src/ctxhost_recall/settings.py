@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ctxhost.errors import SettingsError
+from ctxhost.money import parse_usd
 from ctxhost.webhooks.signing import decode_secret
 
 NAME = "recall"
@@ -47,6 +48,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _price(text: str) -> str:
+    """Dollars as text, so that no float ever touches money."""
+    if parse_usd(text) < 0:
+        raise ValueError("an amount is not negative")
+    return text
+
+
 class RecallSettings(BaseSettings):
     """Strict about names under `plugins.recall`; empty variables of the environment count as not set."""
 
@@ -70,12 +78,19 @@ class RecallSettings(BaseSettings):
         "auto", min_length=1, max_length=16, description="What Recall's own transcription is told about the language."
     )
     retention_hours: int = Field(168, ge=1, le=8_760, description="How long Recall keeps what a bot recorded.")
+    cost_usd_per_hour: Annotated[str, AfterValidator(_price)] = Field(
+        "0.50", description="What Recall bills for an hour of a bot, in US dollars: booked beside every bot."
+    )
     create_deadline_s: float = Field(
         25, gt=0, description="How long a create is tried; keep it below the host's `meetings.create_timeout_s`."
     )
     rate_limit_percent: int = Field(
-        90, ge=1, le=1_000, description="The share of Recall's published rates that this process uses at most."
+        90, ge=1, le=1_000, description="The share of Recall's published rates that all hosts of one store use at most."
     )
+
+    @property
+    def cost_nano_usd_per_hour(self) -> int:
+        return parse_usd(self.cost_usd_per_hour)
 
     @property
     def webhook_keys(self) -> Sequence[bytes]:

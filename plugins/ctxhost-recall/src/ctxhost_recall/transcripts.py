@@ -6,6 +6,7 @@ is the key of the wish, so that two hosts, a silence or a restart make no second
 
 import logging
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 from ctxhost.errors import Refusal
@@ -20,6 +21,7 @@ from ctxhost_recall.settings import RecallSettings
 log = logging.getLogger("ctxhost.recall")
 
 REMEMBERED = 10_000
+DELETED = "deleted"
 _BEST_FIRST = ("done", "processing", "failed")
 
 
@@ -30,14 +32,14 @@ class Transcripts:
         self._api = api
         self._settings = settings
         self._known: OrderedDict[str, Artifact] = OrderedDict()
-        """The latest sight of a transcript by its recording, to look at it directly next time."""
+        """The latest sight of a transcript by its recording, without its link, to look at it directly next time."""
 
     async def of(self, facts: BotFacts, session: Session, deadline: Deadline) -> Artifact | None:
         """A session's transcript; None while it is not known whether there is one, or when none is wanted.
 
         An answer that cannot be had leaves it open: the bot's other facts do not wait for it.
         """
-        if session.transcript is not None or facts.transcribe != AFTER_THE_RECORDING or session.state != "done":
+        if session.transcript is not None or facts.transcribe != AFTER_THE_RECORDING or not _is_there(session):
             return session.transcript
         try:
             found = await self._find(session.id, deadline) or await self._order(facts.id, session.id, deadline)
@@ -57,7 +59,7 @@ class Transcripts:
         call = Call(method="GET", path=f"/transcript/{segment(known.id)}/", scope="one")
         reply = await self._api.ask(call, deadline)
         if reply.status == 404:
-            return Artifact(id=known.id, state="failed", reason="deleted")
+            return Artifact(id=known.id, state="failed", reason=DELETED)
         return _artifact(reply)
 
     async def _order(self, bot: str, recording: str, deadline: Deadline) -> Artifact | None:
@@ -77,10 +79,16 @@ class Transcripts:
         return _artifact(reply)
 
     def _remember(self, recording: str, artifact: Artifact) -> None:
-        self._known[recording] = artifact
+        self._known[recording] = replace(artifact, url="")
         self._known.move_to_end(recording)
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
+
+
+def _is_there(session: Session) -> bool:
+    """Whether there is a recording to be transcribed; of one that was deleted nothing must be made again."""
+    is_deleted = session.media is not None and session.media.reason == DELETED
+    return session.state == "done" and not is_deleted
 
 
 async def listed(api: Api, kind: str, recording: str, deadline: Deadline) -> Artifact | None:

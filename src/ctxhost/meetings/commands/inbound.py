@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ctxhost.meetings.commands.shared import READ, ask, get_bot, job_reads
+from ctxhost.meetings.commands.shared import READ, ask, job_reads
 from ctxhost.meetings.commands.spawned import SpawnCreated
 from ctxhost.store import Key, View
 from ctxhost.store.rows import Bot, InboundEvent
@@ -35,23 +35,24 @@ class NoteEvent:
         """False when the event was known already."""
         if view.get(InboundEvent, self.id) is not None:
             return False
+        bot = view.get(Bot, self.bot) if self.bot else None
         view.put(
             InboundEvent(
                 id=self.id,
                 account=self.account,
                 provider=self.provider,
-                bot=self.bot,
+                bot=self.bot if bot is not None else "",
                 kind=self.kind,
-                body=self.body,
+                body="" if bot is not None and bot.media_unwanted_ms else self.body,
                 received_ms=view.now_ms,
             )
         )
+        if bot is None:  # nobody's, or forgotten since it was looked for
+            return True
         if self.adopt:
-            self._adoption().apply(view)
-        if self.bot:
-            bot = get_bot(view, self.bot)
-            if bot.provider_id:
-                ask(view, READ, bot, due_ms=view.now_ms)
+            bot = self._adoption().apply(view)
+        if bot.provider_id:
+            ask(view, READ, bot, due_ms=view.now_ms)
         return True
 
     def _adoption(self) -> SpawnCreated:

@@ -133,6 +133,8 @@ class NoteUrls:
 
     def apply(self, view: View) -> Bot:
         bot = get_bot(view, self.bot)
+        if bot.media_unwanted_ms:
+            return bot
         recording_url = self.recording_urls.get(bot.recording_id, "")
         transcript_url = self.transcript_urls.get(bot.transcript_id, "")
         if bot.urls_expire_ms > view.now_ms:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 
 from ctxhost import jobs
+from ctxhost.errors import BotNotFound
 from ctxhost.meetings.lifecycle import OVER, RANK_OF_EVENT, UNADMITTED, Happening
 from ctxhost.store import Key, View
 from ctxhost.store.rows import Bot, BotTally, History, Lease
@@ -12,6 +13,7 @@ from ctxhost.webhooks import outbox
 SPAWN = "spawn"
 READ = "read"
 RENEW = "renew"
+DELETE_MEDIA = "delete_media"
 LEAVE = "leave"
 """Its reference is a bot, or the handle (`provider/provider id`) of one that nobody wants."""
 
@@ -38,9 +40,10 @@ def job_reads(ref: str, *kinds: str) -> Iterable[Key]:
 
 
 def get_bot(view: View, bot_id: str) -> Bot:
+    """Raises `BotNotFound` for one that was forgotten since it was asked for."""
     bot = view.get(Bot, bot_id)
     if bot is None:
-        raise LookupError(f"bot {bot_id!r} is not there")
+        raise BotNotFound("There is no such bot in this app.")
     return bot
 
 

@@ -18,6 +18,9 @@ ANSWER_KEPT_MS = 86_400_000
 class Replay(Exception):
     """Not a fault: the Idempotency-Key was used for this same request before, and made this bot."""
 
+    outcome = "replayed"
+    """How observers hear of it."""
+
     def __init__(self, bot: str) -> None:
         super().__init__(bot)
         self.bot = bot

@@ -13,6 +13,7 @@ import httpx
 from ctxhost.clock import ManualClock
 from ctxhost.hookspecs import Services
 from ctxhost.meetings.provider import BotRequest, MeetingProvider, RecordingKind
+from ctxhost.rates import LocalRates
 
 BASE_URL = "http://host.test"
 _WEBHOOKS = f"{BASE_URL}/v1/ai/meetings/_webhooks/"
@@ -124,6 +125,7 @@ class ProviderHarness(ABC):
             data_dir=self.folder,
             http=self.http,
             plugin_settings=self.plugin_settings,
+            rate=LocalRates(self.clock).open,
         )
 
     @property

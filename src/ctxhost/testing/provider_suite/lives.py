@@ -12,7 +12,7 @@ _ENDS = {
     Life.NOT_ADMITTED: End.NOT_ADMITTED,
     Life.KICKED: End.KICKED,
     Life.FAILED: End.FAILED,
-    Life.NOBODY_CAME: End.OVER,
+    Life.NOBODY_CAME: End.ALONE,
     Life.TRANSCRIPT_FAILED: End.OVER,
     Life.RECORDING_FAILED: End.OVER,
 }

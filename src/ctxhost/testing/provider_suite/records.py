@@ -103,7 +103,7 @@ def _check_step(step: Step, *, since_ms: int, now_ms: int) -> None:
         f"the step {step.phase.name} has reason={step.reason!r:.100}",
         mend="`reason` is the provider's machine-readable code, such as `waiting_room_timeout`, or empty.",
     )
-    if step.end not in (None, End.OVER, End.LEFT):
+    if step.end not in (None, End.OVER, End.ALONE, End.LEFT):
         demand(step.reason, f"the end {step.end} has no reason", mend="say why: users see it as `statusReason`.")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ctxhost.testing.provider_suite import delivery, lives, starting, trouble, webhooks
+from ctxhost.testing.provider_suite import deletion, delivery, lives, starting, trouble, webhooks
 from ctxhost.testing.provider_suite.harness import ProviderHarness
 from ctxhost.testing.provider_suite.trial import BrokenPromise, NotPlayed, Promise, keep
 
@@ -35,6 +35,9 @@ PROMISES: Mapping[str, Promise] = MappingProxyType(
             lives.a_bot_that_was_not_told_stays,
             lives.a_scheduled_bot_waits,
             delivery.artifacts_are_downloaded_by_a_plain_get,
+            deletion.deleted_media_are_gone,
+            deletion.nobody_else_s_media_are_deleted,
+            deletion.what_could_not_be_deleted_is_told_so,
             webhooks.a_webhook_names_its_bot,
             webhooks.order_and_repeats_change_nothing,
             webhooks.only_the_provider_s_own_webhooks_count,

@@ -15,6 +15,7 @@ from ctxhost.meetings.provider import (
     BadWebhook,
     BotRecord,
     BotRequest,
+    DeletesMedia,
     MeetingProvider,
     Phase,
     ProviderEvent,
@@ -40,6 +41,7 @@ _ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "find": TROUBLE,
     "read": (*TROUBLE, UnknownBot),
     "leave": (*TROUBLE, UnknownBot),
+    "delete_media": (*TROUBLE, UnknownBot),
 }
 
 
@@ -156,6 +158,12 @@ class Trial:
 
     async def leave(self, provider_id: str) -> None:
         await self._ask("leave", lambda: self.provider.leave(provider_id))
+
+    async def delete_media(self, provider_id: str) -> None:
+        """Only where the provider `DeletesMedia`."""
+        provider = self.provider
+        assert isinstance(provider, DeletesMedia)
+        await self._ask("delete_media", lambda: provider.delete_media(provider_id))
 
     def verify(self, webhook: Webhook, *, now_ms: int | None = None) -> ProviderEvent | Exception:
         """The event, or the `BadWebhook` or `UnreadableWebhook` that was raised."""
