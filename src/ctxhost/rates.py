@@ -31,6 +31,8 @@ HELD_SHARE = 30
 """A permit may be held for this part of the window, and be on its way for as much again."""
 BLOCK_SHARE = 10
 """A host takes no more than this part of the limit at once."""
+MAX_WINDOW_S = 43_200
+"""What was taken is kept for a day after the last time."""
 STORE_PATIENCE_S = 2
 AWAY_MS = 5_000
 """How long a store that could not be asked is left alone."""
@@ -232,5 +234,5 @@ class LocalRates:
 
 
 def _check(limit: int, window_s: int) -> None:
-    if limit < 1 or window_s < 1:
-        raise ValueError("a rate has a limit of 1 or more in a window of whole seconds")
+    if limit < 1 or not 1 <= window_s <= MAX_WINDOW_S:
+        raise ValueError("a rate has a limit of 1 or more in a window of whole seconds, twelve hours at most")

@@ -100,9 +100,9 @@ async def test_connections_are_shared(own: Pooler, tmp_path: Path) -> None:
     assert own.most_servers == len({result.rows[0] for (result,) in answers}) == 3
 
 
-async def test_a_new_database_is_furnished_through_it(pooled: Callable[[str], str], tmp_path: Path) -> None:
+async def test_a_new_database_is_furnished_through_it(pooled: Callable[[str], str]) -> None:
     """The schema is made there too, by hosts that start together."""
-    server().create(name := f"{database_of(tmp_path)}_new")
+    server().create(name := "furnished")
     try:
         stores = await asyncio.gather(*[open_store(pooled(name), is_pooled=True) for _ in range(3)])
         written = await asyncio.gather(*[store.write(Add("sum", 1)) for store in stores for _ in range(10)])

@@ -205,9 +205,9 @@ async def test_the_row_stays_small_and_is_forgotten(store: Store, clock: ManualC
     assert await store.read(queries.by_id(RateTaken, "r")) is None
 
 
-@pytest.mark.parametrize(("limit", "window_s"), [(0, 60), (5, 0)])
+@pytest.mark.parametrize(("limit", "window_s"), [(0, 60), (5, 0), (5, 43_201)])
 async def test_a_rate_of_nothing_is_refused(store: Store, clock: ManualClock, limit: int, window_s: int) -> None:
-    """It would be waited for in vain."""
+    """It would be waited for in vain; and so is one that is longer than what was taken of it is remembered."""
     with pytest.raises(ValueError, match="limit of 1 or more"):
         rates(store, clock).open("acme/one", limit=limit, window_s=window_s)
 

@@ -3,26 +3,26 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import anyio
 import psycopg
 import pytest
-from tests.contract.engines import POSTGRES
+from tests.postgres import server
 
 from ctxhost.store import postgres_schema
 from ctxhost.store.migrations import STEPS
 from ctxhost.store.postgres_schema import migrate
 
+
 @pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
+def url() -> Iterator[str]:
     """An empty database."""
-    yield str(POSTGRES.database(tmp_path))
-    POSTGRES.discard(tmp_path)
+    yield server().create("upgraded")
+    server().drop("upgraded")
 
 
 async def test_others_read_and_write_while_a_step_waits_for_a_backup(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backup holds every table as it is for as long as it takes; a step that changes one makes nobody queue for it."""
+    """A backup holds every table as it is for as long as it takes; to change one makes nobody queue."""
     monkeypatch.setattr(postgres_schema, "LOCK_PATIENCE", "100ms")
     monkeypatch.setattr(postgres_schema, "LOCK_AGAIN_S", 0.2)
     await migrate(url, steps=STEPS[:3])

@@ -1,6 +1,7 @@
 """Recorded calls are other people's: what is to be deleted goes, everywhere, and takes no money with it."""
 
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import httpx
 import pytest
@@ -13,8 +14,8 @@ from ctxhost.meetings.media import BOOKS_AGAIN_MS
 from ctxhost.meetings.model import MeetingBot
 from ctxhost.meetings.provider import BotRecord, UnknownBot
 from ctxhost.meetings.requests import parse_list
-from ctxhost.store import Query, queries
-from ctxhost.store.rows import TABLES, Bot, InboundEvent
+from ctxhost.store import Key, Query, View, queries
+from ctxhost.store.rows import TABLES, Bot, History, InboundEvent
 
 LINK = "https://media.example"
 AMOUNTS = {"recording": (44, 7_333_333), "transcription": (44, 2_200_000)}
@@ -305,6 +306,32 @@ async def test_a_bot_that_was_never_made_has_nothing_to_delete(world: World) -> 
     assert "media.deleted" in await told(world, bot.id)
     assert [] == world.scripted.deleted
     await world.check_quiet()
+
+
+@dataclass(frozen=True)
+class _Note:
+    """A line of history that a newer host writes."""
+
+    step: History
+
+    @property
+    def account(self) -> str:
+        return self.step.account
+
+    def reads(self) -> Iterable[Key]:
+        return [(History, self.step.id)]
+
+    def apply(self, view: View) -> None:
+        view.put(self.step)
+
+
+async def test_a_history_that_a_newer_host_wrote_can_be_read(world: World) -> None:
+    """While hosts are upgraded one after the other, an older one shows what it does not know yet."""
+    bot, _ = await scripted_bot(world)
+    line = History(f"{bot}/later", world.tenant.account, bot, "bot.later", "", world.sim.clock.now_ms())
+    await world.sim.host.store.write(_Note(line))
+
+    assert "bot.later" == (await told(world, bot))[-1]
 
 
 async def test_another_apps_bot_is_not_there(world: World) -> None:

@@ -114,6 +114,25 @@ def test_a_damaged_page_is_refused(path: Path) -> None:
     refusal(path)
 
 
+async def test_a_large_file_is_not_read_whole_at_every_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that was down for an upgrade is back at once; damage is found where it is read."""
+    monkeypatch.setattr(sqlite, "CHECKED_BYTES", 4096)
+    await make_here(path)
+    asked: list[str] = []
+    opened = sqlite._open
+
+    def traced(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+        connection = opened(path, read_only=read_only)
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    monkeypatch.setattr(sqlite, "_open", traced)
+    await SqliteStore(path, clock=ManualClock()).aclose()
+
+    assert asked
+    assert not [statement for statement in asked if "quick_check" in statement]
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     """No folders are made up."""
     assert "unable to open" in refusal(tmp_path / "nowhere" / "ledger.db")

@@ -59,6 +59,8 @@ RANK_OF_EVENT = {
 MEDIA_DELETED = "media.deleted"
 RANK_OF_STEP = {**RANK_OF_EVENT, MEDIA_DELETED: 90}
 """The order of a history's lines of one moment. Some are no messages."""
+UNKNOWN_RANK = 99
+"""Of a line that a newer host wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

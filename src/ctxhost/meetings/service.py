@@ -13,7 +13,7 @@ from ctxhost.background import Background
 from ctxhost.errors import BotNotFound, InvalidRequest, ProviderUnavailable
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.meetings.commands import NoteUrls, WantMediaDeleted, WantStop
-from ctxhost.meetings.lifecycle import RANK_OF_STEP
+from ctxhost.meetings.lifecycle import RANK_OF_STEP, UNKNOWN_RANK
 from ctxhost.meetings.model import PURPOSE, MeetingBot, cost_of, rate_card, shown
 from ctxhost.meetings.provider import DeletesMedia, MeetingProvider
 from ctxhost.meetings.requests import Estimate, ListBots, StartBot
@@ -205,7 +205,7 @@ class Meetings:
         self.require_provider()
         bot = await self.find(app, bot_id)
         steps = await self._store.read(queries.history(bot.id))
-        return sorted(steps, key=lambda step: (step.at_ms, RANK_OF_STEP[step.code]))
+        return sorted(steps, key=lambda step: (step.at_ms, RANK_OF_STEP.get(step.code, UNKNOWN_RANK)))
 
 
 def _encode_cursor(bot: Bot) -> str:

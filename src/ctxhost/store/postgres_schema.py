@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, LiteralString
 
+import anyio
 import psycopg
 
 from ctxhost.errors import StoreError
@@ -21,9 +22,9 @@ _TUNING = (
 )
 
 LOCK_PATIENCE = "1s"
-LOCK_AGAIN_S = 2.0
-"""While a step waits for a table that somebody reads for long, everybody else waits behind it: so not for long."""
-LOCK_TRIES = 100
+"""While a step waits for a table that a backup reads, everybody else waits behind it: so not for long, but often."""
+LOCK_AGAIN_S = 3
+LOCK_TRIES = 20
 
 
 async def migrate(url: str, *, steps: Sequence[Step] | None = None) -> None:
@@ -38,7 +39,7 @@ async def migrate(url: str, *, steps: Sequence[Step] | None = None) -> None:
         ) as connection:
             await _check(connection)
             for step in STEPS if steps is None else steps:
-                await _apply(connection, step)
+                await _apply_in_turns(connection, step)
             await _refuse_newer(connection, STEPS if steps is None else steps)
     except psycopg.Error as error:
         raise StoreError(f"The database cannot be used: {' '.join(str(error).split())}") from error
@@ -50,6 +51,20 @@ async def _check(connection: "psycopg.AsyncConnection[Any]") -> None:
         raise StoreError(f"The database keeps text as {encoding}; make one with `encoding 'UTF8'`.")
 
 
+async def _apply_in_turns(connection: "psycopg.AsyncConnection[Any]", step: Step) -> None:
+    for _ in range(LOCK_TRIES):
+        try:
+            await _apply(connection, step)
+        except psycopg.errors.LockNotAvailable:
+            await anyio.sleep(LOCK_AGAIN_S)
+        else:
+            return
+    raise StoreError(
+        f"Step {step.name} of the schema waits for a table that somebody reads: start the host again when the backup,"
+        " or whatever else it is, has ended."
+    )
+
+
 async def _apply(connection: "psycopg.AsyncConnection[Any]", step: Step) -> None:
     """One step, if nobody has done it, in one transaction."""
     async with connection.transaction():
@@ -59,6 +74,7 @@ async def _apply(connection: "psycopg.AsyncConnection[Any]", step: Step) -> None
         await _take_possession(connection)
         if await _one(connection, "select 1 from ctxhost_migration where name = %s", step.name):
             return
+        await connection.execute("select set_config('lock_timeout', %s, true)", (LOCK_PATIENCE,))
         for sql in step.statements:
             await connection.execute(sql.format(int="bigint", text='text collate "C"', strict="").encode())
         if step is STEPS[0]:
