@@ -28,7 +28,8 @@ from ctxhost.store.rows import PLATFORM, RateTaken
 log = logging.getLogger("ctxhost.rates")
 
 HELD_SHARE = 30
-"""A permit may be held for this part of the window, and be on its way for as much again."""
+"""A permit may be held for this part of the window, if that is longer than `STORE_PATIENCE_S`, and be on its way for as
+long again."""
 BLOCK_SHARE = 10
 """A host takes no more than this part of the limit at once."""
 MAX_WINDOW_S = 43_200
@@ -109,7 +110,7 @@ class SharedRate:
         self._host = host
         self._limit = limit
         self._window_ms = window_s * 1_000
-        self._held_ms = self._window_ms // HELD_SHARE
+        self._held_ms = max(self._window_ms // HELD_SHARE, STORE_PATIENCE_S * 1_000)
         self._asking = anyio.Lock()
         self._waiting = 0
         self._permits = 0
@@ -138,15 +139,22 @@ class SharedRate:
         """0 when a permit was had, else the ms after which to try again."""
         async with self._asking:  # whoever is first asks for all
             now_ms = self._clock.now_ms()
-            if self._permits and now_ms < self._lapse_ms:
-                self._permits -= 1
-                self._used.append(now_ms)
+            if self._use_permit():
                 return 0
             if now_ms < self._none_until_ms:
                 return self._none_until_ms - now_ms
             if now_ms < self._away_until_ms:
                 return self._use_own_share(now_ms)
             return await self._ask(now_ms)
+
+    def _use_permit(self) -> bool:
+        """False if there is none, or if they lapsed: also while the store was asked, when this host stood still."""
+        now_ms = self._clock.now_ms()
+        if not self._permits or now_ms >= self._lapse_ms:
+            return False
+        self._permits -= 1
+        self._used.append(now_ms)
+        return True
 
     async def _ask(self, now_ms: int) -> int:
         command = self._command(now_ms)
@@ -162,10 +170,9 @@ class SharedRate:
         if not taken.permits:
             self._none_until_ms = self._clock.now_ms() + taken.wait_ms
             return taken.wait_ms
-        self._permits = taken.permits - 1
+        self._permits = taken.permits
         self._lapse_ms = now_ms + self._held_ms  # counted from before the store was asked, so never too late
-        self._used.append(self._clock.now_ms())
-        return 0
+        return 0 if self._use_permit() else 1
 
     def _command(self, now_ms: int) -> TakePermits:
         of_late = sum(at_ms > now_ms - self._held_ms for at_ms in self._used)

@@ -133,7 +133,7 @@ async def test_who_waits_gets_the_next(engine: Engine, tmp_path: Path) -> None:
     done: list[int] = []
 
     async def call(rate: Rate) -> None:
-        await rate.acquire(timeout_s=600)
+        await rate.acquire(timeout_s=86_400)
         done.append(clock.now_ms())
 
     async with engine.open(tmp_path, clock) as one, engine.open(tmp_path, clock) as two:
@@ -281,3 +281,20 @@ def request(bot: str) -> BotRequest:
         automatic_leave={},
         metadata={},
     )
+
+
+async def test_a_host_that_stood_still_uses_no_old_permit(store: Store, clock: ManualClock) -> None:
+    """What it was given before it was stopped has lapsed when it goes on: others count on that."""
+
+    class Slow(Away):
+        async def write(self, command: Command[Any]) -> Any:
+            taken = await super().write(command)
+            if self.writes == 1:
+                clock.advance(seconds=WINDOW_S + 3 * HELD_S)
+            return taken
+
+    slow = Slow(store)
+    rate = rates(slow, clock).open("acme/one", limit=3, window_s=WINDOW_S)
+    with pytest.raises(RateExceeded):
+        await rate.acquire(timeout_s=0)
+    assert 3 == len(await used(rate, clock, 9))
