@@ -10,6 +10,7 @@ from typing import Final
 import anyio
 
 from ctxhost.clock import Clock
+from ctxhost.errors import Overloaded
 from ctxhost.meetings.commands import ForgetBot
 from ctxhost.settings import RetentionSettings
 from ctxhost.store import Store, queries
@@ -41,6 +42,8 @@ class Retention:
         while True:
             try:
                 await self.catch_up()
+            except Overloaded as error:
+                log.warning("what need not be kept is not deleted yet: %s", error)
             except Exception:
                 log.exception("what need not be kept could not be deleted; it is tried again")
             await self._clock.sleep_until(self._clock.now_ms() + AGAIN_MS)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -12,6 +12,7 @@ from tests.contract.commands import Put, app
 from tests.contract.engines import POSTGRES, Engine
 
 from ctxhost.clock import ManualClock
+from ctxhost.errors import Overloaded
 from ctxhost.retention import Retention
 from ctxhost.settings import RetentionSettings
 from ctxhost.store import Query, Store
@@ -112,3 +113,31 @@ def test_nothing_may_go_before_the_last_retry(name: str, days: int) -> None:
     """Deliveries are retried for more than a day and endpoints are given up after five."""
     with pytest.raises(ValidationError, match="greater than or equal to 7"):
         RetentionSettings.model_validate({name: days})
+
+
+async def test_a_database_that_is_away_takes_a_line_and_not_a_traceback(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every 30 seconds of an outage: and when it is back, the work goes on by itself."""
+    back = anyio.Event()
+
+    class Away:
+        asked = 0
+
+        async def prune(self, **_: object) -> int:
+            self.asked += 1
+            if self.asked == 1:
+                raise Overloaded("The database cannot be reached.")
+            back.set()
+            return 0
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Retention(cast("Store", Away()), RetentionSettings(), clock).run)
+        await anyio.wait_all_tasks_blocked()
+        clock.advance(seconds=30)
+        with anyio.fail_after(5):
+            await back.wait()
+        tasks.cancel_scope.cancel()
+
+    (line,) = [record for record in caplog.records if record.name == "ctxhost.retention"]
+    assert ("WARNING", None) == (line.levelname, line.exc_info)
