@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ctxhost.ledger.commands import Tick
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.store import Query, queries
 from ctxhost.store.open import open_store
+from ctxhost.store.queue import SPLIT_AT
 from ctxhost.store.rows import TABLES, Account
 
 ROOT = Path(ctxhost.__file__).parent
@@ -188,6 +190,9 @@ async def test_the_connections_are_those_of_the_page() -> None:
     try:
         await store.recover()
         await Ledger(store).open_account("me", account="acct")
+        async with anyio.create_task_group() as tasks:  # a crowd, for both quick lanes
+            for n in range(2 * SPLIT_AT):
+                tasks.start_soon(partial(Ledger(store).open_account, "me", account=f"acct{n}"))
         with psycopg.connect(url) as elsewhere:
             elsewhere.execute("select from account where id = 'acct' for update")
             async with anyio.create_task_group() as tasks:

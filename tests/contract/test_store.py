@@ -13,7 +13,7 @@ from ctxhost.clock import ManualClock
 from ctxhost.errors import NotAuthorized, Overloaded
 from ctxhost.ledger.commands import OpenAccount, Reserve, Tick
 from ctxhost.store import Store, View, queries
-from ctxhost.store.batch import BATCH_LIMIT, QUEUE_LIMIT
+from ctxhost.store.queue import BATCH_LIMIT, QUEUE_LIMIT
 from ctxhost.store.rows import PLATFORM, TABLES, Account, App, Entry, Lease, Message
 
 

@@ -1,25 +1,12 @@
-"""From single commands to transactions: a queue, the batch it becomes, the decisions, and what each caller hears.
+"""One transaction for many commands: the rows that it loads, the decisions on them, and what is to be saved."""
 
-One batch is at the engine while the next one collects; there is no timer. So a lone command pays for one plain
-transaction, and a crowd shares one.
-"""
-
-import asyncio
 import gc
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
-from ctxhost.errors import Overloaded
 from ctxhost.store import Command, Key, R, Row
 from ctxhost.store.rows import TABLE_OF, Account
-
-T = TypeVar("T")
-
-BATCH_LIMIT = 512
-QUEUE_LIMIT = 8_192
-CLOSING = "The host is shutting down; nothing was written."
 
 
 class Outcome(NamedTuple):
@@ -164,114 +151,3 @@ def decide(batch: Batch, commands: Sequence[Command[Any]], reads: Sequence[Seque
             batch.keep()
             outcomes.append(Outcome(value, None))
     return outcomes
-
-
-RunBatch = Callable[[Sequence[Command[Any]]], Awaitable[Sequence[Outcome]]]
-"""One transaction: lock, load, decide, save, commit. Raises when the database refused the whole."""
-
-_Waiting = tuple[Command[Any], "asyncio.Future[Any]"]
-
-
-class Queue:
-    """The commands that wait, and the one flusher that turns them into batches."""
-
-    def __init__(self, run: RunBatch, *, batch_limit: int = BATCH_LIMIT, queue_limit: int = QUEUE_LIMIT) -> None:
-        self._run = run
-        self._batch_limit = batch_limit
-        self._queue_limit = queue_limit
-        self._waiting: deque[_Waiting] = deque()
-        self._per_account: defaultdict[str, int] = defaultdict(int)
-        self._flusher: asyncio.Task[None] | None = None
-        self._closed = False
-
-    def submit(self, command: Command[T]) -> Awaitable[T]:
-        """Queue a command; the awaitable gives its answer after the commit.
-
-        Awaiting may be cancelled at any time: before its batch begins the command is then dropped, after that it is
-        written. Raises `Overloaded` when the queue, or the account's quarter of it, is full.
-        """
-        if self._closed:
-            raise Overloaded(CLOSING)
-        account_id = command.account
-        if len(self._waiting) >= self._queue_limit or self._per_account[account_id] >= self._queue_limit // 4:
-            raise Overloaded("Too many writes are waiting; nothing was written.")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((command, answer))
-        self._per_account[account_id] += 1
-        if self._flusher is None:
-            self._flusher = loop.create_task(self._flush())
-        return answer
-
-    def waiting(self) -> int:
-        """How many commands wait for a batch."""
-        return len(self._waiting)
-
-    async def _flush(self) -> None:
-        try:
-            while self._waiting:
-                taken = self._take()
-                outcomes = await self._outcomes([command for command, _ in taken])
-                for (_, answer), outcome in zip(taken, outcomes, strict=True):
-                    _tell(answer, outcome)
-                # Those just answered may have more to write: one round of the loop lets them join the next batch.
-                await asyncio.sleep(0)
-        finally:
-            self._flusher = None
-
-    def _take(self) -> list[_Waiting]:
-        taken: list[_Waiting] = []
-        while self._waiting and len(taken) < self._batch_limit:
-            command, answer = self._waiting.popleft()
-            self._per_account[command.account] -= 1
-            if not answer.done():
-                taken.append((command, answer))
-        if not self._waiting:
-            self._per_account.clear()
-        return taken
-
-    async def _outcomes(self, commands: Sequence[Command[Any]]) -> Sequence[Outcome]:
-        if not commands:
-            return ()
-        try:
-            return await self._run(commands)
-        except Overloaded as busy:  # no room or no lock: there will be none for each alone either
-            return [Outcome(None, _again(busy)) for _ in commands]
-        except Exception as error:  # noqa: BLE001 - the database refused: every waiter must hear of it
-            return [Outcome(None, error)] if len(commands) == 1 else await self._replay(commands)
-
-    async def _replay(self, commands: Sequence[Command[Any]]) -> Sequence[Outcome]:
-        """One by one, so that what the database refuses is refused alone. Row keys make a lost commit harmless."""
-        outcomes: list[Outcome] = []
-        for command in commands:
-            outcomes.extend(await self._outcomes([command]))
-        return outcomes
-
-    async def aclose(self, *, drain_s: float) -> None:
-        """Close the intake, let the queue drain; the rest hear that nothing was written."""
-        self._closed = True
-        await self.idle(timeout_s=drain_s)
-        for _, answer in self._waiting:
-            _tell(answer, Outcome(None, Overloaded(CLOSING)))
-        self._waiting.clear()
-
-    async def idle(self, *, timeout_s: float | None = None) -> None:
-        """Wait until nothing is at the engine and nothing waits, at most `timeout_s`."""
-        if self._flusher is not None:
-            await asyncio.wait([self._flusher], timeout=timeout_s)
-
-
-def _again(busy: Overloaded) -> Overloaded:
-    """The same answer for one more caller: an exception is raised in one place only."""
-    return Overloaded(busy.message, retry_after_s=busy.retry_after_s or 1)
-
-
-def _tell(answer: "asyncio.Future[Any]", outcome: Outcome) -> None:
-    if answer.done():
-        return
-    if outcome.error is None:
-        answer.set_result(outcome.value)
-    elif isinstance(outcome.error, StopIteration):  # a future cannot carry it
-        answer.set_exception(RuntimeError("a command raised StopIteration"))
-    else:
-        answer.set_exception(outcome.error)

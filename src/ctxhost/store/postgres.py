@@ -16,7 +16,6 @@ from ctxhost.errors import Overloaded, StoreError
 from ctxhost.observe.records import BatchRecord
 from ctxhost.store import Command, Query
 from ctxhost.store import postgres_sql as sql
-from ctxhost.store.batch import CLOSING
 from ctxhost.store.observed import BatchTeller
 from ctxhost.store.postgres_batch import Batches
 from ctxhost.store.postgres_hosts import Hosts
@@ -24,11 +23,13 @@ from ctxhost.store.postgres_lanes import Lanes
 from ctxhost.store.postgres_schema import migrate
 from ctxhost.store.postgres_session import Reach, Session, Sessions, manner, translated
 from ctxhost.store.postgres_wire import Lost, Param, Result, Statement, param, text
+from ctxhost.store.queue import CLOSING
 from ctxhost.store.rows import Job, kept_for
 
 log = logging.getLogger("ctxhost.store")
 T = TypeVar("T")
 
+QUICK_LANES = 2
 READERS = 4
 LOCK_WAIT_MS = 30
 """How long a batch waits for a lock. Any other account waits for it as long."""
@@ -50,12 +51,12 @@ class PostgresStore:
         self._database_clock = _DatabaseClock()
         self._is_pooled = is_pooled
         reach = Reach()
-        self._sessions = [Session(url, WRITING, is_pooled=is_pooled, reach=reach) for _ in range(2)]
-        self._tellers = [BatchTeller("quick"), BatchTeller("patient")]
+        self._tellers = [*[BatchTeller("quick") for _ in range(QUICK_LANES)], BatchTeller("patient")]
+        self._sessions = [Session(url, WRITING, is_pooled=is_pooled, reach=reach) for _ in self._tellers]
         self._chores = Session(url, CHORES, is_pooled=is_pooled, reach=reach)
         self._chore = asyncio.Lock()
         self._readers = Sessions([Session(url, READING, is_pooled=is_pooled, reach=reach) for _ in range(READERS)])
-        quick, patient = [
+        *quick, patient = [
             Batches(session, clock.now_ms if clock is not None else None, self._database_clock.saw, teller)
             for session, teller in zip(self._sessions, self._tellers, strict=True)
         ]

@@ -37,6 +37,7 @@ class Ran(NamedTuple):
     """What became of a batch's commands, None where the account is locked elsewhere, and whether jobs were put."""
 
     outcomes: list[Outcome | None]
+    elsewhere: frozenset[str]
     has_jobs: bool
 
 
@@ -101,16 +102,21 @@ class Batches:
         outcomes: list[Outcome | None] = [None] * len(commands)
         if not mine:
             await _roll_back(wire)
-            return Ran(outcomes, has_jobs=False)
+            return Ran(outcomes, locked.elsewhere, has_jobs=False)
+        del results[: len(locks)]
+        latest_ms = max([account.clock_ms for account in locked.accounts.values()], default=0)
+        if latest_ms > locked.now_ms:  # the clock went back: an account's own is ahead of it
+            results[-len(DUE_TABLES) :] = await wire.trip([load.statement for load in _due_loads(accounts, latest_ms)])
         with uncollected():
-            batch = _loaded(locked, wanted, loads, results[len(locks) :])
+            batch = _loaded(locked, wanted, loads, results)
             decided = decide(batch, [commands[n] for n in mine], [reads[n] for n in mine])
             saves = _saves(batch)
         await self._commit(wire, locked.xid, saves)
         self.teller.committed(batch, commands=len(mine), started_s=started_s)
         for n, outcome in zip(mine, decided, strict=True):
             outcomes[n] = outcome
-        return Ran(outcomes, any(table is Job and row is not None for (table, _), row in batch.changed.items()))
+        has_jobs = any(table is Job and row is not None for (table, _), row in batch.changed.items())
+        return Ran(outcomes, locked.elsewhere, has_jobs)
 
     async def _locked(
         self, wire: Wire, accounts: Sequence[str], results: Iterable[Result], given_ms: int | None
@@ -202,8 +208,12 @@ def _loads(
         unlocked = ids if table is not Account else ids.keys() - set(accounts)
         if unlocked:
             loads.append(_Load(sql.load(table, _storable(unlocked)), table))
+    return loads + _due_loads(accounts, given_ms)
+
+
+def _due_loads(accounts: Sequence[str], now_ms: int | None) -> list[_Load]:
     mine = _storable(accounts)
-    return loads + [_Load(sql.load_due(due.row, mine, given_ms), due.row, is_due=True) for due in DUE_TABLES]
+    return [_Load(sql.load_due(due.row, mine, now_ms), due.row, is_due=True) for due in DUE_TABLES]
 
 
 def _loaded(

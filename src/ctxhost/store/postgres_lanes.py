@@ -1,26 +1,31 @@
-"""A quick lane and a patient one, so that an account that is locked elsewhere delays no other one.
+"""Quick lanes and a patient one, so that an account that is locked elsewhere delays no other one.
 
-The quick lane takes the locks that are free. The commands of an account whose lock is not go over to the patient lane,
-which waits; until it has done with the account, all its commands follow there, so that their order is kept. (A second
-quick lane was tried: it halves the batches, and with them the speed of a small machine.)
+The quick lanes take the locks that are free. The commands of an account whose lock is not are tried once more with the
+next batch: most locks are held for one transaction. What is still locked then goes over to the patient lane, which
+waits; until it has done with the account, all its commands follow there, so that their order is kept.
 """
 
 import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 import psycopg
 
 from ctxhost.errors import Overloaded
 from ctxhost.store import Command
-from ctxhost.store.batch import BATCH_LIMIT, CLOSING, QUEUE_LIMIT, Outcome, Queue
+from ctxhost.store.batch import Outcome
 from ctxhost.store.postgres_batch import LOCKED, Batches, Commands
 from ctxhost.store.postgres_wire import sqlstate
+from ctxhost.store.queue import BATCH_LIMIT, CLOSING, QUEUE_LIMIT, Queue
 
 T = TypeVar("T")
 
+HASTE_S = 0.1
+"""How long an account that is locked elsewhere is tried again with each batch, before its commands wait for it."""
 PATIENCE_S = 8
 """How long a command waits for an account that is locked elsewhere; longer than a host that stands still keeps it."""
 TOO_LONG = "Another host has been busy with this account for long; nothing was written."
@@ -41,11 +46,12 @@ class _Waiting(NamedTuple):
 class Lanes:
     """The way into the engine. `wake` is called after each commit that put jobs."""
 
-    def __init__(self, quick: Batches, patient: Batches, wake: Callable[[], None]) -> None:
+    def __init__(self, quick: Sequence[Batches], patient: Batches, wake: Callable[[], None]) -> None:
         self._wake = wake
-        self._quick = quick
-        self._queue = Queue(self._run)
+        self._queue = Queue([partial(self._run, batches) for batches in quick])
         self._patient = _PatientLane(patient, wake)
+        self._missed: dict[str, float] = {}
+        """Since when accounts have been locked elsewhere each time that they were tried."""
 
     async def write(self, command: Command[T]) -> T:
         answer: Any = await self._queue.submit(command)
@@ -55,22 +61,39 @@ class Lanes:
         """How many commands wait for a batch, or for an account that is locked elsewhere."""
         return self._queue.waiting() + self._patient.waiting()
 
-    async def _run(self, commands: Commands) -> Sequence[Outcome]:
-        """A batch of the quick lane. What cannot go on here has been handed over when this returns."""
+    async def _run(self, quick: Batches, commands: Commands) -> Sequence[Outcome | None]:
+        """A batch of a quick lane. None for what is to be tried again; the rest is answered or has been handed over."""
         here = [n for n, command in enumerate(commands) if not self._patient.has(command.account)]
         outcomes: list[Outcome | None] = [None] * len(commands)
+        elsewhere: AbstractSet[str] = set()
         try:
-            ran = await self._quick.run([commands[n] for n in here]) if here else None
+            ran = await quick.run([commands[n] for n in here]) if here else None
         except psycopg.Error as error:
             if sqlstate(error) != LOCKED or len(commands) > 1:
                 raise
             ran = None
         if ran is not None:
+            elsewhere = ran.elsewhere
             for n, outcome in zip(here, ran.outcomes, strict=True):
                 outcomes[n] = outcome
             if ran.has_jobs:
                 self._wake()
-        return [outcome or self._hand_over(command) for command, outcome in zip(commands, outcomes, strict=True)]
+        if elsewhere or self._missed or len(here) < len(commands):
+            self._sort(commands, outcomes, elsewhere)
+        return outcomes
+
+    def _sort(self, commands: Commands, outcomes: list[Outcome | None], elsewhere: AbstractSet[str]) -> None:
+        """Hand over what does not stay for another try: accounts that have been locked for long, all if nothing ran."""
+        now = asyncio.get_running_loop().time()
+        ran = {command.account for command in commands} - elsewhere
+        missed = {account: self._missed.get(account, now) for account in elsewhere}
+        again = {account: since for account, since in missed.items() if ran and now - since < HASTE_S}
+        for account in (*ran, *elsewhere):
+            self._missed.pop(account, None)
+        self._missed.update(again)
+        for n, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
+            if outcome is None and command.account not in again:
+                outcomes[n] = self._hand_over(command)
 
     def _hand_over(self, command: Command[Any]) -> Outcome:
         try:

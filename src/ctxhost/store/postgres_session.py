@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 
 from ctxhost.errors import Overloaded
-from ctxhost.store.batch import CLOSING
 from ctxhost.store.postgres_wire import Lost, Param, Result, Statement, Wire, sqlstate
+from ctxhost.store.queue import CLOSING
 
 log = logging.getLogger("ctxhost.store")
 

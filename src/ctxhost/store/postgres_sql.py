@@ -94,7 +94,7 @@ def _load(table: Any) -> str:
 
 
 def load_due(table: Any, accounts: Sequence[str], now_ms: int | None) -> Statement:
-    """The open rows whose time has come by the clock (the database's when `now_ms` is None) or by an account's own."""
+    """The open rows of accounts whose time has come; by the database's clock when `now_ms` is None."""
     params = (texts(accounts),) if now_ms is None else (texts(accounts), integer(now_ms))
     return Statement(_load_due(table, MOMENT if now_ms is None else "$2"), params, table._make)
 
@@ -104,7 +104,7 @@ def _load_due(table: Any, now: str) -> str:
     name, due = TABLE_OF[table].name, TABLE_OF[table].due
     return (
         f"select {_columns(table)} from {name} where account = any($1) and state = 'open'"  # noqa: S608
-        f" and {due} <= greatest({now}, (select max(clock_ms) from account where id = any($1)))"
+        f" and {due} <= {now}"
     )
 
 
@@ -117,9 +117,10 @@ def insert(table: Any, rows: Sequence[Any]) -> Statement:
 
 @cache
 def _insert(table: Any, *, is_one: bool) -> str:
-    sources = ", ".join(f"${n}" for n in range(1, len(table._fields) + 1))
-    rows = "values" if is_one else "select * from unnest"
-    return f"insert into {TABLE_OF[table].name} ({_columns(table)}) {rows} ({sources})"
+    sources = [f"${n}" for n in range(1, len(table._fields) + 1)]
+    # Side by side in the select list: in a from clause each array would first be copied into a table of its own.
+    rows = f"values ({', '.join(sources)})" if is_one else f"select {', '.join(f'unnest({n})' for n in sources)}"
+    return f"insert into {TABLE_OF[table].name} ({_columns(table)}) {rows}"
 
 
 def update(table: Any, pairs: Sequence[tuple[Any, Any]]) -> Statement | None:

@@ -23,9 +23,10 @@ from ctxhost.errors import Overloaded, StoreError
 from ctxhost.observe.records import BatchRecord
 from ctxhost.store import LOOK_AGAIN_MS, Command, Query
 from ctxhost.store import sqlite_tables as tables
-from ctxhost.store.batch import CLOSING, Batch, Outcome, Queue, decide, uncollected, wanted_rows
+from ctxhost.store.batch import Batch, Outcome, decide, uncollected, wanted_rows
 from ctxhost.store.migrations import STEPS, Step
 from ctxhost.store.observed import BatchTeller
+from ctxhost.store.queue import CLOSING, Queue
 from ctxhost.store.rows import Job, kept_for
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class SqliteStore:
         _migrate(connection, path)
         self._writer = _Workers([connection], name="ctxhost-writer")
         self._readers = _Workers([_open(path, read_only=True) for _ in range(READERS)], name="ctxhost-reader")
-        self._queue = Queue(self._run)
+        self._queue = Queue([self._run])
         self._on_jobs: list[Callable[[], None]] = []
         self._teller = BatchTeller("main")
 
