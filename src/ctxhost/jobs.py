@@ -1,7 +1,7 @@
 """Work that survives a restart: one table, one loop. Commands put jobs; any host claims them with a deadline.
 
-A handler does its work and says when to run again, or never. It may run twice (a host that died gives its claim back
-when the deadline passes), so what it does must bear repetition.
+A handler does its work and says when to run again, or never. It may run twice (the claim of a host that died is given
+back, at its deadline at the latest), so what it does must bear repetition.
 """
 
 import logging

@@ -244,7 +244,7 @@ def engine() -> Mapping[str, Occasion]:
         **writes,
         "claim jobs": partial(claim, limit=16),
         "the next job that falls due": partial(claim, limit=16),
-        "give back claims": lambda store: store.recover(),
+        "give back claims, look for dead hosts": lambda store: store.recover(),
         "prune": prune,
     }
 

@@ -128,10 +128,12 @@ def test_no_job_is_claimed_in_a_copy_that_was_restored(engine: Engine, tmp_path:
     row = job("a", due_ms=5)._replace(claimed_until_ms=10**15, attempts=3)
     with closing(sqlite3.connect(tmp_path / "one")) as db, db:
         db.execute(f"insert into job ({', '.join(Job._fields)}) values ({', '.join('?' * len(row))})", row)
+        db.execute("update job set claimed_by = 7")
     load_books(tmp_path / "one", place(engine, tmp_path))
 
     (restored,) = held(place(engine, tmp_path), tmp_path / "two")["job"]
     assert tuple(row._replace(claimed_until_ms=0)) == restored
+    assert 1 == engine.execute(tmp_path, "update job set claimed_by = 0 where claimed_by = 0")
 
 
 def test_what_postgresql_does_not_keep_is_told(tmp_path: Path) -> None:

@@ -18,17 +18,13 @@ import uvloop
 from tests.e2e.far import Far
 
 import ctxhost_fake
-from ctxhost import jobs
 from ctxhost.cli.server import listen, serving, until_stopped
 from ctxhost.egress.guard import LOOPBACK
 from ctxhost.host import Host
 from ctxhost.settings import EgressSettings, MeetingSettings, Settings
-from ctxhost.webhooks import delivery
 
 SPEED = 40
 RING = "k1:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
-HOLD_S, LEAVE_ROOM_MS = 6, 3_000
-"""A claim of a host that was killed while another one lives ends sooner here, so that a test need not wait a minute."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +70,6 @@ async def serve(plan: Plan) -> None:
 def main() -> None:
     plan = Plan(**json.loads(Path(sys.argv[1]).read_text()))
     logging.basicConfig(level=logging.WARNING)
-    jobs.HOLD_S = HOLD_S
-    delivery._LEAVE_ROOM_MS = LEAVE_ROOM_MS
     for _ in sys.stdin:
         child = os.fork()
         if child == 0:

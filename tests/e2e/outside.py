@@ -48,6 +48,8 @@ class Receiver:
         self.times: Counter[str] = Counter()
         """webhook-id → how often it came."""
         receiver, pause = self, threading.Event()
+        self.hurry = pause.set
+        """Let it accept at once from now on, also what it has not answered yet."""
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"

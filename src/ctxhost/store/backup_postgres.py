@@ -44,7 +44,7 @@ def dump(url: str, into: Path) -> None:
 
 def _copy_out(database: _Connection, copy: sqlite3.Connection, table: Table) -> None:
     """The columns that this database has: it may be older than this version."""
-    fields = [row[1] for row in copy.execute(f"pragma table_info({table.name})")]
+    fields = [row[1] for row in copy.execute(f"pragma table_info({table.name})") if row[1] in table.row._fields]
     if not fields:
         return
     columns, marks = ", ".join(fields), ", ".join("?" * len(fields))

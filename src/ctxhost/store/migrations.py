@@ -154,6 +154,9 @@ _MEDIA_UNWANTED = "alter table bot add column media_unwanted_ms {int} not null d
 
 _FINISHED_BOTS = "create index bot_finished on bot (completed_ms, id) where completed_ms > 0"
 
+# A host's number in the roll call of PostgreSQL's engine, 0: nobody's. No field of a row, for no command looks at it.
+_CLAIMED_BY = "alter table job add column claimed_by {int} not null default 0"
+
 STEPS: Sequence[Step] = (
     Step("0001_first", (*_TABLES, *_INDEXES, _PLATFORM_ACCOUNT)),
     Step("0002_deliveries_of_a_lane", (_DELIVERIES_OF_A_LANE,)),
@@ -162,4 +165,5 @@ STEPS: Sequence[Step] = (
     Step("0005_own_indexes", _OWN_INDEXES),
     Step("0006_events_of_a_bot", (_EVENTS_OF_A_BOT,)),
     Step("0007_finished_bots", (_FINISHED_BOTS,)),
+    Step("0008_claimed_by", (_CLAIMED_BY,)),
 )

@@ -61,7 +61,7 @@ class PostgresStore:
             for session, teller in zip(self._sessions, self._tellers, strict=True)
         ]
         self._lanes = Lanes(quick, patient, self._put_jobs)
-        self._hosts = Hosts(url, self._wake)
+        self._hosts = Hosts(url, wake=self._wake, transact=self._transact)
         self._on_jobs: list[Callable[[], None]] = []
         self._hints: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -106,7 +106,9 @@ class PostgresStore:
         ((now_ms, is_more, next_ms),) = await self._readers.ask(due.sql, due.params)
         jobs: list[Job] = []
         if is_more:  # reading first: asking for nothing costs no transaction
-            claim = sql.claim(kinds, limit=limit, per_lane=per_lane, hold_s=hold_s, now_ms=self._given_ms())
+            claim = sql.claim(
+                kinds, limit=limit, per_lane=per_lane, hold_s=hold_s, host=self._hosts.number, now_ms=self._given_ms()
+            )
             _, taken, left = await self._transact(claim)
             jobs = sorted(taken.rows, key=lambda job: (job.due_ms, job.id))
             ((now_ms, is_more, next_ms),) = left.rows
@@ -116,11 +118,11 @@ class PostgresStore:
         return jobs, now_ms if is_more else next_ms
 
     async def recover(self) -> None:
-        """Join the hosts that live; if there are none, what the dead had claimed comes back."""
+        """Join the hosts that live; what the dead had claimed comes back, at once if there are none."""
         if self._is_pooled:
             return  # who lives cannot be known: claims end at their deadline
         try:
-            await self._hosts.join(lambda: self._transact([sql.give_back()]))
+            await self._hosts.join()
         except (psycopg.Error, Overloaded, TimeoutError) as error:
             why = error or type(error).__name__
             log.warning("the other hosts cannot be asked for; claims end at their deadline: %s", why)

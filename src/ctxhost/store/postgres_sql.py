@@ -20,6 +20,7 @@ MOMENT = "(date_part('epoch', statement_timestamp()) * 1000)::bigint"  # does no
 NOW = Statement(f"select {CLOCK}, txid_current()")
 _CLAIMS_LOCK = 0x6374_7868_6F73_7402  # among claims of this database; "ctxhost" in ASCII
 HOSTS_LOCK = 0x6374_7868_6F73_7401  # shared by the hosts that live
+HOST_LOCKS = 0x6374_7868  # of locks with two keys the first; the second is the number of a host that lives
 MIGRATION_LOCK = 0x6374_7868_6F73_7403
 JOBS_CHANNEL = "ctxhost_jobs"
 
@@ -41,10 +42,13 @@ taken as (
     where place + coalesce(jobs, 0) <= $3 order by due_ms, id limit $4)
   for update skip locked
 )
-update job set claimed_until_ms = {{now}} + $6, attempts = attempts + 1
+update job set claimed_until_ms = {{now}} + $6, attempts = attempts + 1, claimed_by = $7
 where id in (select id from taken)
 returning {", ".join(Job._fields)}
 """  # noqa: S608
+# Numbers are drawn by chance, so that those of other databases may be among the living ones.
+_LIVING = f"select objid from pg_locks where locktype = 'advisory' and classid = {HOST_LOCKS} and objsubid = 2"  # noqa: S608
+_OF_MISSING = f"claimed_until_ms > 0 and claimed_by > 0 and claimed_by not in ({_LIVING})"
 _NEXT = f"""
 select {{now}}, exists(select 1 {_READY} limit 1), (select min(at) from (
   (select due_ms as at from job where due_ms > {{now}} and claimed_until_ms <= {{now}} and {_KINDS}
@@ -156,9 +160,11 @@ def delete(table: Any, ids: Sequence[str]) -> Statement:
     return Statement(f"delete from {TABLE_OF[table].name} where id = any($1)", (texts(ids),))  # noqa: S608
 
 
-def claim(kinds: Sequence[str], *, limit: int, per_lane: int, hold_s: int, now_ms: int | None) -> Sequence[Statement]:
+def claim(
+    kinds: Sequence[str], *, limit: int, per_lane: int, hold_s: int, host: int, now_ms: int | None
+) -> Sequence[Statement]:
     """Claim, and say what is left, as `next_due` does. Claims are made one after the other, for the lanes' sake."""
-    sizes = (integer(limit), integer(limit * 16), integer(hold_s * 1_000))
+    sizes = (integer(limit), integer(limit * 16), integer(hold_s * 1_000), integer(host))
     return (
         Statement(f"select pg_advisory_xact_lock({_CLAIMS_LOCK})"),
         Statement(_at(_CLAIM, now_ms), (param(now_ms), texts(kinds), integer(per_lane), *sizes), Job._make),
@@ -185,6 +191,20 @@ def give_back() -> Statement:
     return Statement(
         "update job set claimed_until_ms = 0 where id in"
         " (select id from job where claimed_until_ms > 0 for update skip locked)"
+    )
+
+
+def missing_hosts() -> Statement:
+    """The numbers of hosts that have claimed jobs, and of which there is no sign of life."""
+    return Statement(f"select distinct claimed_by from job where {_OF_MISSING}")  # noqa: S608
+
+
+def give_back_of(hosts: Sequence[int]) -> Statement:
+    """End the claims of those of the hosts that are missing."""
+    return Statement(
+        "update job set claimed_until_ms = 0 where id in"  # noqa: S608
+        f" (select id from job where {_OF_MISSING} and claimed_by = any($1) for update skip locked)",
+        (integers(hosts),),
     )
 
 
