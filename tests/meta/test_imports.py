@@ -47,7 +47,7 @@ PURE = (
 )
 IO = {"aiohttp", "anyio", "asyncio", "httpx", "os", "pathlib", "socket", "sqlite3", "subprocess", "threading", "time"}
 ASYNCIO = (
-    "store/batch.py",
+    "store/queue.py",
     "store/postgres.py",
     "store/postgres_hosts.py",
     "store/postgres_lanes.py",
