@@ -14,6 +14,7 @@ from benchmarks import Bench, Figure
 from benchmarks.engines import POSTGRES
 from benchmarks.pairs import Batched, Count, call, funded, names_of
 from benchmarks.servers import Work, worker
+from ctxhost.cli.server import settle_heap
 from ctxhost.store.open import open_store
 
 TITLE = "Hosts: several on one PostgreSQL, beside one, pairs a second"
@@ -56,6 +57,7 @@ async def host(database: str) -> AsyncIterator[Work]:
     async def work(callers: Sequence[int], accounts: Sequence[str], round_s: float) -> Count:
         return await call(Batched(store), accounts, callers=callers, round_s=round_s)
 
+    settle_heap()
     try:
         yield work
     finally:

@@ -12,6 +12,7 @@ from benchmarks import Bench, Figure
 from benchmarks.engines import POSTGRES, SQLITE, Engine
 from benchmarks.pairs import Batched, Count, funded, names_of, take_turns
 from benchmarks.textbook import textbook
+from ctxhost.cli.server import settle_heap
 
 TITLE = "Ledger: reserve and two charges, pairs a second"
 CALLERS = (1, 8, 32, 256)
@@ -40,6 +41,7 @@ async def _measure(bench: Bench, engine: Engine, database: str, other: str) -> l
     await (await funded(other, accounts=many)).aclose()
     figures: list[Figure] = []
     async with textbook(other) as plain:
+        settle_heap()
         for accounts in (1, many):
             for callers in bench.pick(full=CALLERS, quick=(1, 32, 256), tiny=(2,)):
                 for place in (database, other):

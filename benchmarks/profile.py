@@ -22,6 +22,7 @@ import uvloop
 from benchmarks import Bench, Figure, Skipped
 from benchmarks.engines import POSTGRES
 from benchmarks.pairs import LINES, Batched, call, funded, names_of
+from ctxhost.cli.server import settle_heap
 
 TITLE = "Profile: where the time of a pair on PostgreSQL goes"
 LOADS = ((32, 1), (256, 1_000))
@@ -60,6 +61,7 @@ async def _measure(bench: Bench, database: str, callers: int, accounts: int) -> 
     side, names = Batched(store), names_of(accounts)
     server = Server(database)
     samples: Counter[str] = Counter()
+    settle_heap()
     await call(side, names, callers=range(callers), round_s=warm_s)
 
     async def facts() -> Facts:

@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 import ctxhost_fake
-from ctxhost.cli.server import listen, serving, url_of
+from ctxhost.cli.server import listen, serving, settle_heap, url_of
 from ctxhost.cli.stand import StandFolder, Tenant, make_tenant, stand_settings
 from ctxhost.host import Host
 from ctxhost.settings import MeetingSettings
@@ -158,6 +158,7 @@ async def served_host(folder: Path, database: str, *, speed: float = 1) -> Async
         async with opened_host(folder, database, base_url=url_of("127.0.0.1", listening), speed=speed) as host:
             tenant = await make_tenant(host, "bench", owner="bench", credit_nano_usd=FUNDS_NANO_USD)
             async with serving(host.asgi, listening):
+                settle_heap()
                 yield host, Served(listening.getsockname()[1], tenant)
 
 

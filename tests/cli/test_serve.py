@@ -59,6 +59,23 @@ def test_it_stops_when_it_is_told_to(cli: Cli, number: signal.Signals) -> None:
     assert "Traceback" not in running.output
 
 
+def test_what_has_started_is_not_looked_through_for_garbage(cli: Cli, account: str, tmp_path: Path) -> None:
+    """A full collection would stop the host for tens of milliseconds again and again; what comes later is collected."""
+    folder = tmp_path / "app"
+    handler = folder / "functions" / "count.py"
+    handler.parent.mkdir(parents=True)
+    (folder / "ctxhost.toml").write_text('[app]\nname = "count"\n[functions.count]\n')
+    handler.write_text(
+        "import gc\nasync def handler(request, ctx):\n    return [gc.get_freeze_count(), len(gc.get_objects())]\n"
+    )
+    app = cli.facts("apps", "create", account, "count")["app"]
+    cli.ok("apps", "deploy", app, str(folder))
+    with _serving(cli) as running:
+        frozen, looked_through = httpx.post(f"{_url(running)}/v1/{app}/fn/count").raise_for_status().json()
+
+    assert frozen > 5 * looked_through > 0
+
+
 def test_a_deployed_folder_is_served_after_sighup(cli: Cli, account: str, tmp_path: Path) -> None:
     """`apps deploy` and SIGHUP change what a running host serves; a broken folder changes nothing."""
     folder = tmp_path / "app"

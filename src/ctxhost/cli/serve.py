@@ -11,7 +11,7 @@ import click
 
 from ctxhost.cli.common import database_option, key_ring, load_settings, run
 from ctxhost.cli.logs import LogFormat, last_words, set_up_logs
-from ctxhost.cli.server import listen, serving, until_stopped, url_of
+from ctxhost.cli.server import listen, serving, settle_heap, until_stopped, url_of
 from ctxhost.functions.reload import Reload, reload
 from ctxhost.host import Host
 from ctxhost.settings import Settings, is_url
@@ -91,6 +91,7 @@ async def _serve(settings: Settings, listening: socket.socket, tell: Callable[[s
         anyio.create_task_group() as tasks,
     ):
         tasks.start_soon(_deploy_when_told, host)
+        settle_heap()
         log.info("meeting providers: %s", ", ".join(host.providers) or "none (open-source mode)")
         tell(f"ctxhost serves {host.base_url} (API docs: {host.base_url}/docs)")
         log.info("%s: stopping", await signals.first())

@@ -6,7 +6,8 @@ locked elsewhere; it may wait for one account at most, while it holds no other, 
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ _CROSSED = {"40001", "40P01"}
 _FUTURE = "22023"  # the number of a transaction of which nothing ever reached the disk
 FATE_KNOWN_AFTER_S = 5
 _FATE_PAUSE_S = 0.02
+SEEN_LIMIT = 10_000
 
 Commands = Sequence[Command[Any]]
 Reads = Sequence[Sequence[Key]]
@@ -37,7 +39,7 @@ class Ran(NamedTuple):
     """What became of a batch's commands, None where the account is locked elsewhere, and whether jobs were put."""
 
     outcomes: list[Outcome | None]
-    elsewhere: frozenset[str]
+    elsewhere: AbstractSet[str]
     has_jobs: bool
 
 
@@ -45,7 +47,7 @@ class Locked(NamedTuple):
     """The accounts that a transaction has locked, its number, and the clock after that."""
 
     accounts: Mapping[str, Account]
-    elsewhere: frozenset[str]
+    elsewhere: AbstractSet[str]
     xid: int
     now_ms: int
 
@@ -58,6 +60,8 @@ class Batches:
     given_now: Callable[[], int] | None
     saw_clock: Callable[[int], None]
     teller: BatchTeller
+    seen: set[str] = field(default_factory=set)
+    """Accounts that are known to be there: none is ever deleted. One of them that is missing is locked elsewhere."""
 
     async def run(self, commands: Commands, *, wait_for: str | None = None) -> Ran:
         """One transaction; a second one when the first was lost, or crossed another's way, and left nothing.
@@ -124,17 +128,23 @@ class Batches:
         """Tell the accounts that are not there from those that are locked elsewhere."""
         rows = list(chain.from_iterable(result.rows for result in results))
         found = {row[0]: Account._make(row[:-2]) for row in rows}
-        elsewhere: frozenset[str] = frozenset()
         clocks = [row[-2:] for row in rows]
-        if len(found) < len(accounts):
-            missing = [account for account in accounts if account not in found]
+        missing = [account for account in accounts if account not in found]
+        elsewhere = self.seen.intersection(missing)
+        if not clocks or len(elsewhere) < len(missing):
             there, clock = await wire.trip([sql.existing(_storable(missing)), sql.NOW])
-            elsewhere = frozenset(row[0] for row in there.rows)
+            elsewhere = {row[0] for row in there.rows}
             clocks += clock.rows
+        self._see(found)
         now_ms, xid = max(clocks)
         if given_ms is None:
             self.saw_clock(now_ms)
         return Locked(found, elsewhere, xid, now_ms if given_ms is None else given_ms)
+
+    def _see(self, accounts: Iterable[str]) -> None:
+        if len(self.seen) > SEEN_LIMIT:
+            self.seen.clear()
+        self.seen.update(accounts)
 
     async def _commit(self, wire: Wire, xid: int, saves: Sequence[Statement]) -> None:
         """Save and commit. When the answer is lost, ask what became of the transaction."""
