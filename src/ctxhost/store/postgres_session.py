@@ -117,6 +117,7 @@ class Session:
             raise Overloaded(CLOSING)
         if not self._reach.may_be_tried:
             raise _unreachable()
+        await self.reset()
         try:
             self._wire = await Wire.connect(
                 self._url,
