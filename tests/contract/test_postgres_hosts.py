@@ -151,6 +151,17 @@ async def test_an_account_that_stays_locked_is_told(store: Store, url: str, monk
     assert await store.read(queries.by_id(App, "a")) is None
 
 
+async def test_a_row_that_stays_locked_is_told(store: Store, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is when something else than its account is locked, and nobody else's write waits for it."""
+    monkeypatch.setattr("ctxhost.store.postgres_lanes.PATIENCE_S", 0.1)
+    await store.write(Put(job("a", due_ms=0)))
+    async with await psycopg.AsyncConnection.connect(url) as elsewhere:
+        await elsewhere.execute("select 1 from job for update")
+        with pytest.raises(Overloaded, match="nothing was written"):
+            await store.write(Put(job("a", due_ms=1)))
+        assert await timed(store, "free", 1) < SOON_S
+
+
 async def test_a_caller_that_goes_away_while_it_waits_is_dropped(
     store: Store, url: str, waits: list[frozenset[str]]
 ) -> None:

@@ -78,7 +78,7 @@ class Lanes:
                 outcomes[n] = outcome
             if ran.has_jobs:
                 self._wake()
-        if elsewhere or self._missed or len(here) < len(commands):
+        if ran is None or elsewhere or self._missed or len(here) < len(commands):
             self._sort(commands, outcomes, elsewhere)
         return outcomes
 
@@ -86,11 +86,12 @@ class Lanes:
         """Hand over what does not stay for another try: accounts that have been locked for long, all if nothing ran."""
         now = asyncio.get_running_loop().time()
         ran = {command.account for command in commands} - elsewhere
-        missed = {account: self._missed.get(account, now) for account in elsewhere}
-        again = {account: since for account, since in missed.items() if ran and now - since < HASTE_S}
-        for account in (*ran, *elsewhere):
-            self._missed.pop(account, None)
-        self._missed.update(again)
+        again = {account: since for account in elsewhere if now - (since := self._missed.get(account, now)) < HASTE_S}
+        if not ran:
+            again.clear()
+        tried = ran | elsewhere
+        others = {account: since for account, since in self._missed.items() if account not in tried}
+        self._missed = {account: since for account, since in others.items() if now - since < PATIENCE_S} | again
         for n, (command, outcome) in enumerate(zip(commands, outcomes, strict=True)):
             if outcome is None and command.account not in again:
                 outcomes[n] = self._hand_over(command)
