@@ -22,15 +22,15 @@ from tests.postgres import Server
 
 from ctxhost.clock import WallClock
 from ctxhost.errors import Overloaded
-from ctxhost.ledger.commands import OpenAccount
+from ctxhost.ledger.commands import OpenAccount, Reserve
 from ctxhost.ledger.ledger import Ledger
 from ctxhost.store import Command, Query, Store, postgres_batch, postgres_hosts, queries
 from ctxhost.store.open import open_store
 from ctxhost.store.postgres import READERS
 from ctxhost.store.postgres_batch import Batches, Ran
-from ctxhost.store.postgres_sql import HOSTS_LOCK
+from ctxhost.store.postgres_sql import HOSTS_LOCK, NOW
 from ctxhost.store.postgres_wire import Result, Statement, Wire
-from ctxhost.store.rows import Account, App
+from ctxhost.store.rows import Account, App, Lease
 
 ROOT = Path(__file__).parents[2]
 DELAY_S = 0.05  # what another host's pause may add
@@ -180,6 +180,33 @@ async def test_a_caller_that_goes_away_while_it_waits_is_dropped(
         gone.cancel()
         await rounds_of_waiting(2)
     assert 10 == await stays
+
+
+async def test_a_batch_knows_of_everything_that_is_due_by_its_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hold whose time comes while a batch asks after an account that it did not find is due to it, or not yet."""
+    ledger = Ledger(store)
+    await ledger.open_account("me", account="a")
+    await ledger.grant("a", 100, key="funds")
+    reserve = Reserve(
+        account="a", app="app", lease="held", purpose="chat", amount=50, dimensions=("line",), rate_card="{}",
+        paid_for_s=1, hold_s=1,
+    )  # fmt: skip
+    due_ms = (await store.write(reserve)).created_ms + 1_000
+    trip = Wire.trip
+
+    async def late(wire: Wire, statements: Sequence[Statement]) -> list[Result]:
+        while any(statement.sql.startswith("select id from account") for statement in statements):
+            if (await trip(wire, [NOW]))[0].rows[0][0] > due_ms:
+                break
+        return await trip(wire, statements)
+
+    monkeypatch.setattr(Wire, "trip", late)
+    look = Do(lambda view: (view.now_ms >= due_ms, len(view.due(Lease, "a"))), account="a")
+    seen, _ = await asyncio.gather(store.write(look), ledger.open_account("me", account="new"))
+
+    assert seen in {(False, 0), (True, 1)}
 
 
 @contextlib.asynccontextmanager

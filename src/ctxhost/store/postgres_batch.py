@@ -134,7 +134,7 @@ class Batches:
         if not clocks or len(elsewhere) < len(missing):
             there, clock = await wire.trip([sql.existing(_storable(missing)), sql.NOW])
             elsewhere = {row[0] for row in there.rows}
-            clocks += clock.rows
+            clocks = clocks or clock.rows  # not a later time than that by which what is due was looked for
         self._see(found)
         now_ms, xid = max(clocks)
         if given_ms is None:

@@ -25,6 +25,7 @@ RECONNECT_S = 1.0
 ANSWER_WITHIN_S = 10
 LOOK_AGAIN_S = 5
 """Between two looks for hosts that are missing: longer than a living one takes to make a broken connection again."""
+LOOK_WITHIN_S = 2
 
 
 class Hosts:
@@ -122,8 +123,9 @@ class Hosts:
             async for notice in connection.notifies(timeout=LOOK_AGAIN_S):
                 if notice.payload != self.name:
                     self._wake()
-            with suppress(Overloaded, psycopg.Error):
-                await self.look()
+            with suppress(Overloaded, psycopg.Error, TimeoutError):
+                async with asyncio.timeout(LOOK_WITHIN_S):  # meanwhile nobody hears whether this connection has broken
+                    await self.look()
 
     async def aclose(self) -> None:
         if self._listener is not None:

@@ -119,7 +119,10 @@ class _PatientLane:
         self._waiting: dict[str, deque[_Waiting]] = {}
         self._count: Counter[str] = Counter()
         self._flusher: asyncio.Task[None] | None = None
+        self._at_engine: set[asyncio.Future[Any]] = set()
         self._closed = False
+        self._is_over = False
+        """Closed, and what is not at the engine by now is not written."""
 
     def has(self, account: str) -> bool:
         """Whether a command of the account is here, and not yet answered."""
@@ -157,7 +160,9 @@ class _PatientLane:
                 taken = self._take()
                 if taken:
                     commands = [waiting.command for waiting in taken]
+                    self._at_engine = {waiting.answer for waiting in taken}
                     self._tell(taken, await self._outcomes(commands, wait_for=commands[0].account))
+                    self._at_engine = set()
                 await asyncio.sleep(0)
         finally:
             self._flusher = None
@@ -181,6 +186,8 @@ class _PatientLane:
         """Answer what was decided. The account first in line goes to the end if it is still locked."""
         for waiting, outcome in zip(taken, outcomes, strict=True):
             if outcome is None:
+                if self._is_over and not waiting.answer.done():
+                    waiting.answer.set_exception(Overloaded(CLOSING))
                 continue
             self._waiting[waiting.command.account].remove(waiting)
             if waiting.answer.done():
@@ -230,9 +237,10 @@ class _PatientLane:
         self._closed = True
         if self._flusher is not None:
             await asyncio.wait([self._flusher], timeout=drain_s)
+        self._is_over = True
         for line in self._waiting.values():
             for waiting in line:
-                if not waiting.answer.done():
+                if not waiting.answer.done() and waiting.answer not in self._at_engine:
                     waiting.answer.set_exception(Overloaded(CLOSING))
         if self._flusher is not None:
             await asyncio.wait([self._flusher])

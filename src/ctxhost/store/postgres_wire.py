@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from functools import cache
+from functools import lru_cache
 from itertools import count
 from struct import Struct
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ def integers(values: Sequence[int]) -> Param:
     return Param(INTS, _ARRAY.pack(1, 0, INT, len(values), 1) + _pairs(len(values)).pack(*flat))
 
 
-@cache
+@lru_cache(maxsize=64)  # one is as large as the array itself
 def _pairs(length: int) -> Struct:
     return Struct("!" + "iq" * length)
 
