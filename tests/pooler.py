@@ -59,7 +59,7 @@ class Wire:
         try:
             self.writer.write(data)
             await self.writer.drain()
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError) as error:  # uvloop's word for a transport that has closed meanwhile
             raise Gone from error
 
     async def send_error(self, text: str) -> None:

@@ -110,8 +110,6 @@ class Wire:
         self._names = count()
         self._loaders = Transformer(connection)
         self._probe: asyncio.Task[None] | None = None
-        self._heard: asyncio.Future[None] | None = None  # what a trip waits for
-        self._listens_at: int | None = None
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
 
@@ -126,7 +124,6 @@ class Wire:
         return self._pg.status == ConnStatus.OK and self._pg.pipeline_status == PipelineStatus.ON
 
     async def close(self) -> None:
-        self._stop_listening()
         with suppress(psycopg.Error):
             await self._connection.close()
 
@@ -144,7 +141,6 @@ class Wire:
                     return await self._trip(statements)
                 finally:
                     doubt.cancel()
-                    self._heard = None
                     if self._probe is not None:
                         self._probe.cancel()
         except TimeoutError:
@@ -228,29 +224,22 @@ class Wire:
     async def _ready(self, *, writing: bool) -> None:
         """Wait until the server has sent something, or (`writing`) takes more."""
         loop = asyncio.get_running_loop()
-        self._heard = heard = loop.create_future()
-        if self._listens_at is None:  # from now on: to begin and to end it for each wait would cost more than the wait
-            self._listens_at = self._pg.socket
-            loop.add_reader(self._listens_at, self._hear)
-        if not writing:
-            await heard
-            return
-        loop.add_writer(self._listens_at, self._hear)
+        ready = loop.create_future()
+        socket = self._pg.socket
+
+        def wake() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        loop.add_reader(socket, wake)
+        if writing:
+            loop.add_writer(socket, wake)
         try:
-            await heard
+            await ready
         finally:
-            loop.remove_writer(self._listens_at)
-
-    def _hear(self) -> None:
-        if self._heard is None:  # between trips, as when the server goes away: the next trip will see
-            self._stop_listening()
-        elif not self._heard.done():
-            self._heard.set_result(None)
-
-    def _stop_listening(self) -> None:
-        if self._listens_at is not None:
-            asyncio.get_running_loop().remove_reader(self._listens_at)
-            self._listens_at = None
+            loop.remove_reader(socket)
+            if writing:
+                loop.remove_writer(socket)
 
     def _result(self, statement: Statement, result: PGresult) -> Result:
         if result.status != ExecStatus.TUPLES_OK:
