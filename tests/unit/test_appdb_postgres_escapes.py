@@ -62,6 +62,7 @@ def names(admin_url: str, ledger: str) -> Iterator[tuple[str, str]]:
         apps = PostgresDatabases(admin)
         for name in names:
             await apps.apply_schema(name, NOTES)
+        await apps.query(names[1], "DELETE FROM notes", [])  # of the set-up before this one, in the same process
         await apps.query(names[1], "INSERT INTO notes VALUES ($1)", [CANARY])
         await apps.aclose()
 
@@ -242,16 +243,15 @@ async def is_refused_as_a_query(apps: PostgresDatabases, name: str, sql: str) ->
     return caught.value.code in {"not_allowed", "syntax_error"} and CANARY not in str(caught.value)
 
 
-def is_stolen() -> bool:
-    return Path("/tmp/ctxhost_stolen").exists()
+UNHARMED = ([{"n": 0}], [{"body": CANARY}], [(CANARY,)], False)
 
 
-async def is_unharmed(apps: PostgresDatabases, names: tuple[str, str]) -> bool:
-    """Both apps work and see their own; the ledger holds what it held; there is no file that was not there."""
+async def what_stands(apps: PostgresDatabases, names: tuple[str, str]) -> tuple[object, ...]:
+    """What both apps see of their own, what the ledger holds, and whether there is a file that was not there."""
     mine = await apps.query(names[0], "SELECT count(*) AS n FROM notes", [])
     theirs = await apps.query(names[1], "SELECT body FROM notes", [])
     ledger = server().execute("SELECT amount FROM lease", database=LEDGER)
-    return [{"n": 0}] == mine.rows and [{"body": CANARY}] == theirs.rows and [(CANARY,)] == ledger and not is_stolen()
+    return mine.rows, theirs.rows, ledger, Path("/tmp/ctxhost_stolen").exists()
 
 
 @pytest.mark.parametrize("sql", REACHES)
@@ -262,7 +262,7 @@ async def test_no_way_out(apps: PostgresDatabases, names: tuple[str, str], sql: 
     assert not told.startswith("rows:")
     assert CANARY not in told
     assert await is_refused_as_a_query(apps, names[0], filled(sql, names))
-    assert await is_unharmed(apps, names)
+    assert await what_stands(apps, names) == UNHARMED
 
 
 @pytest.mark.parametrize("sql", CATALOGUES)
@@ -288,7 +288,7 @@ async def test_nothing_outlasts_a_statement(apps: PostgresDatabases, names: tupl
     locks = f"FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE {mine} AND locktype = 'advisory'"
     assert [(0,)] == server().execute(f"SELECT count(*) {locks}")
     assert [] == server().execute(f"SELECT 1 FROM pg_stat_activity d WHERE {mine} AND state <> 'idle'")
-    assert await is_unharmed(apps, names)
+    assert await what_stands(apps, names) == UNHARMED
 
 
 async def test_a_notification_stays_inside(apps: PostgresDatabases, names: tuple[str, str]) -> None:
