@@ -243,6 +243,10 @@ async def is_refused_as_a_query(apps: PostgresDatabases, name: str, sql: str) ->
     return caught.value.code in {"not_allowed", "syntax_error"} and CANARY not in str(caught.value)
 
 
+def is_stolen() -> bool:
+    return Path("/tmp/ctxhost_stolen").exists()
+
+
 UNHARMED = ([{"n": 0}], [{"body": CANARY}], [(CANARY,)], False)
 
 
@@ -251,7 +255,7 @@ async def what_stands(apps: PostgresDatabases, names: tuple[str, str]) -> tuple[
     mine = await apps.query(names[0], "SELECT count(*) AS n FROM notes", [])
     theirs = await apps.query(names[1], "SELECT body FROM notes", [])
     ledger = server().execute("SELECT amount FROM lease", database=LEDGER)
-    return mine.rows, theirs.rows, ledger, Path("/tmp/ctxhost_stolen").exists()
+    return mine.rows, theirs.rows, ledger, is_stolen()
 
 
 @pytest.mark.parametrize("sql", REACHES)

@@ -1,8 +1,8 @@
 """Quick lanes and a patient one, so that an account that is locked elsewhere delays no other one.
 
-The quick lanes take the locks that are free. The commands of an account whose lock is not are tried once more with the
-next batch: most locks are held for one transaction. What is still locked then goes over to the patient lane, which
-waits; until it has done with the account, all its commands follow there, so that their order is kept.
+The quick lanes take the locks that are free. The commands of an account whose lock is not are tried again with the next
+batches for a moment: most locks are held for one transaction. What is still locked then goes over to the patient lane,
+which waits; until it has done with the account, all its commands follow there, so that their order is kept.
 """
 
 import asyncio
