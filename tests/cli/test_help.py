@@ -1,5 +1,8 @@
 """Every command explains itself."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import click
@@ -7,16 +10,20 @@ import pytest
 from tests.cli.conftest import Cli
 
 from ctxhost.cli import main
+from ctxhost.cli.main import COMMANDS as LISTED
 
 
-def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    yield path
+def _commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
     if isinstance(command, click.Group):
-        for name, child in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
             yield from _commands(child, (*path, name))
 
 
-COMMANDS = list(_commands(main))
+COMMANDS = dict(_commands(main))
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
@@ -56,7 +63,25 @@ def test_the_commands_are_those_that_are_promised() -> None:
         "doctor",
         "backup",
         "restore",
-    } == {" ".join(path) for path in COMMANDS} - {"", "apps", "apps env", "keys", "credits", "ledger", "plugins"}
+    } == set(map(" ".join, COMMANDS)) - {"", "apps", "apps env", "keys", "credits", "ledger", "plugins"}
+
+
+def test_the_list_says_what_each_command_says_of_itself(cli: Cli) -> None:
+    """`ctxhost --help` lists every command with the beginning of its own help."""
+    shown = cli.ok("--help").partition("\nCommands:\n")[2]
+
+    assert [path[0] for path in COMMANDS if len(path) == 1] == re.findall(r"^  (\w+)", shown, re.MULTILINE)
+    for name, (_, purpose) in LISTED.items():
+        told = COMMANDS[name,].help or ""
+        assert " ".join(told.split()).startswith(purpose.removesuffix("."))
+
+
+def test_help_loads_no_host() -> None:
+    """What a command needs is loaded when it is called: help, a typing error and the version come at once."""
+    code = "import sys; from ctxhost.cli import main; main(['--help'], standalone_mode=False); print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert set() == {"ctxhost.host", "aiohttp", "pydantic", "sqlite_utils", "starlette"} & set(told.stdout.split())
 
 
 def test_version_is_that_of_the_package(cli: Cli) -> None:

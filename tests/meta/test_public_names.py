@@ -4,13 +4,17 @@ import subprocess
 import sys
 from types import ModuleType
 
+import pytest
+
 import ctxhost
 from ctxhost import errors
 
 
 def test_every_public_name_is_listed() -> None:
     """`ctxhost.__all__` is sorted and is exactly what a user can see."""
-    seen = {name for name, value in vars(ctxhost).items() if name[0] != "_" and not isinstance(value, ModuleType)}
+    shown = {name: getattr(ctxhost, name) for name in dir(ctxhost) if name[0] != "_"}
+    unlisted = ("TYPE_CHECKING", "import_module")
+    seen = {name for name, value in shown.items() if name not in unlisted and not isinstance(value, ModuleType)}
 
     assert sorted(seen, key=_as_ruff_sorts) == ctxhost.__all__
 
@@ -18,6 +22,12 @@ def test_every_public_name_is_listed() -> None:
 def _as_ruff_sorts(name: str) -> tuple[int, str]:
     """Constants, then classes, then functions."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def test_a_name_that_there_is_not() -> None:
+    """A typing error is told as of any other module."""
+    with pytest.raises(AttributeError, match="module 'ctxhost' has no attribute 'Hosts'"):
+        _ = ctxhost.Hosts  # type: ignore[attr-defined]
 
 
 def test_every_error_of_the_tree_is_public() -> None:

@@ -1,6 +1,8 @@
 """The REST API: one ASGI app over a host, made of operations that also make its description."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +46,7 @@ def create_app(host: "Host") -> ASGIApp:
     operations = [*_operations(), *FunctionCalls(door).operations()]
     limit_bytes = host.settings.max_body_bytes
     limited = [replace(operation, max_body_bytes=operation.max_body_bytes or limit_bytes) for operation in operations]
-    routes = build_routes([*limited, *documentation(describe())], host=host, authorize=door.authorize)
+    routes = build_routes([*limited, *_documentation()], host=host, authorize=door.authorize)
     plugins = Mount("/plugins/{name}", app=service.plugin_pages(host))
     return Edge(Router([*routes, plugins], redirect_slashes=False, default=no_such_path), host.watch)
 
@@ -59,6 +61,12 @@ def describe() -> dict[str, Any]:
         path_parameters=_PATH_PARAMETERS,
         tags=_TAGS,
     )
+
+
+@cache
+def _documentation() -> Sequence[HostOperation]:
+    """Made once in a process: it takes longer than the rest of an app."""
+    return documentation(describe())
 
 
 def _operations() -> list[HostOperation]:

@@ -6,9 +6,10 @@ environment ignored.
 """
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import ip_address
 from types import TracebackType
@@ -56,12 +57,11 @@ class Egress:
         self._checked = lru_cache(maxsize=1_024)(self._check)
 
     async def __aenter__(self) -> Self:
-        tls = httpx.create_ssl_context()
         connector = aiohttp.TCPConnector(
             resolver=_GuardedResolver(self._policy, self._lookup),
             socket_factory=self._make_socket,
             keepalive_timeout=KEEP_ALIVE_S,
-            ssl=tls,
+            ssl=_tls(),
             limit=self._max_connections,
             limit_per_host=self._max_per_host,
         )
@@ -72,7 +72,9 @@ class Egress:
             auto_decompress=False,
             trust_env=False,
         )
-        self.transport: httpx.AsyncBaseTransport = GuardedTransport(AiohttpTransport(client=self._session, verify=tls))
+        self.transport: httpx.AsyncBaseTransport = GuardedTransport(
+            AiohttpTransport(client=self._session, verify=_tls())
+        )
         """The guarded pool behind httpx's interface. Closing a client made on it leaves the pool open."""
         self.client = new_client(self.transport)
         """A shared client on it, for the host itself."""
@@ -127,6 +129,12 @@ class Egress:
         if not self._policy.permits(ip_address(host), port=port):
             raise _not_permitted()
         return socket.socket(family, kind, protocol)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Which certificates are believed. Read once in a process: that takes a hundred times as long as all else here."""
+    return httpx.create_ssl_context()
 
 
 class _GuardedResolver(AbstractResolver):
