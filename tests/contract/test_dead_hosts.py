@@ -1,7 +1,7 @@
 """Several hosts on one PostgreSQL, and one dies: its jobs come back soon. What the living have claimed stays theirs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
@@ -9,7 +9,7 @@ from typing import Protocol
 import psycopg
 import pytest
 from tests.contract.commands import Put, job
-from tests.contract.engines import POSTGRES, Engine, postgres_url
+from tests.contract.engines import POSTGRES
 from tests.postgres import Server
 
 from ctxhost.errors import Overloaded
@@ -30,17 +30,6 @@ class OpenHost(Protocol):
     """Opens one that has joined the others, and closes it after the test."""
 
     async def __call__(self, *, is_pooled: bool = False) -> PostgresStore: ...
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    yield POSTGRES
-    POSTGRES.discard(tmp_path)
-
-
-@pytest.fixture
-async def url(engine: Engine, tmp_path: Path) -> str:
-    return await asyncio.to_thread(postgres_url, tmp_path)
 
 
 @pytest.fixture(autouse=True)

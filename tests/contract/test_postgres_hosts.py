@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from tests.contract import paused_child
 from tests.contract.commands import Add, Append, Do, Put, app, job
-from tests.contract.engines import POSTGRES, Engine, postgres_url
+from tests.contract.engines import POSTGRES
 from tests.postgres import Server
 
 from ctxhost.clock import WallClock
@@ -36,17 +36,6 @@ ROOT = Path(__file__).parents[2]
 DELAY_S = 0.05  # what another host's pause may add
 SOON_S = 0.5  # what must not wait takes a few milliseconds; a busy machine is given more
 KILL = Statement("select pg_terminate_backend(pg_backend_pid())")
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    yield POSTGRES
-    POSTGRES.discard(tmp_path)
-
-
-@pytest.fixture
-async def url(engine: Engine, tmp_path: Path) -> str:
-    return await asyncio.to_thread(postgres_url, tmp_path)
 
 
 @pytest.fixture

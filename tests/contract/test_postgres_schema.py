@@ -1,12 +1,11 @@
 """Opening a PostgreSQL database: made, brought up to date, or refused with one clear line; old hosts go on beside."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.contract.commands import Add, Put, app, job
-from tests.contract.engines import POSTGRES, postgres_execute, postgres_url
+from tests.contract.engines import postgres_execute
 from tests.postgres import server
 
 from ctxhost.errors import StoreError
@@ -17,12 +16,6 @@ from ctxhost.store import Store, postgres_schema, queries
 from ctxhost.store.migrations import STEPS, Step
 from ctxhost.store.open import open_store
 from ctxhost.store.rows import App
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
-    yield postgres_url(tmp_path)
-    POSTGRES.discard(tmp_path)
 
 
 async def refusal(url: str) -> str:

@@ -64,9 +64,13 @@ class Holding:
         return getattr(self._view, name)
 
     def put(self, row: Row) -> None:
-        self._without.held_back.append(row) if type(row) is self._without.table else self._view.put(row)
+        self._keep(row, self._view.put)
 
-    append = put
+    def append(self, row: Row) -> None:
+        self._keep(row, self._view.append)
+
+    def _keep(self, row: Row, put: Callable[[Row], None]) -> None:
+        (self._without.held_back.append if type(row) is self._without.table else put)(row)
 
 
 def in_two_transactions(patch: Patch, command_types: tuple[type[Any], ...], second: type[Account | Entry]) -> None:
