@@ -131,6 +131,7 @@ class _Workers:
     """Threads, each the owner of a connection, that take functions to run on it from one queue."""
 
     def __init__(self, connections: Sequence[sqlite3.Connection], *, name: str) -> None:
+        self._connections = connections
         self._work: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closed = False
         self._threads = [
@@ -160,7 +161,6 @@ class _Workers:
                 loop.call_soon_threadsafe(_settle, answer, value, error)
             except RuntimeError:  # the caller's loop is gone, and so is the caller
                 continue
-        connection.close()
 
     async def aclose(self) -> None:
         """Finish what was asked for before, then end."""
@@ -168,8 +168,15 @@ class _Workers:
             self._closed = True
             for _ in self._threads:
                 self._work.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._end)
+
+    def _end(self) -> None:
         for thread in self._threads:
-            await asyncio.get_running_loop().run_in_executor(None, thread.join)
+            thread.join()
+        # One after the other: of two that close at once each sees the other, and none of them puts the log, which holds
+        # the last commits, into the file.
+        for connection in self._connections:
+            connection.close()
 
 
 def _settle(answer: "asyncio.Future[Any]", value: object, error: BaseException | None) -> None:
