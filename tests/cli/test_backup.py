@@ -91,8 +91,9 @@ def test_everything_comes_back(cli: Cli, app: str, tmp_path: Path) -> None:
     assert content(tmp_path / "ctxhost.db") == content(fresh / "ctxhost.db")
     assert 0o600 == (fresh / "data" / "plugin" / "secret").stat().st_mode & 0o777
     (file,) = (fresh / "data" / "apps").glob("*.db")
-    assert [("kept",)] == sqlite3.connect(file).execute("select id from notes").fetchall()
-    assert [(7,)] == sqlite3.connect(fresh / "data" / "plugin" / "state.db").execute("select x from t").fetchall()
+    with closing(sqlite3.connect(file)) as db, closing(sqlite3.connect(fresh / "data/plugin/state.db")) as state:
+        assert [("kept",)] == db.execute("select id from notes").fetchall()
+        assert [(7,)] == state.execute("select x from t").fetchall()
     assert {"apps", "plugin"} == {path.name for path in (fresh / "data").iterdir()}
 
 

@@ -1,6 +1,7 @@
 """`ctxhost credits` and `ctxhost ledger`, on a real database."""
 
 import sqlite3
+from contextlib import closing
 
 import anyio
 import pytest
@@ -155,7 +156,7 @@ def test_verify_says_that_the_books_are_right(cli: Cli, account: str) -> None:
 def test_verify_finds_a_balance_that_was_changed_by_hand(cli: Cli, account: str) -> None:
     """Exit code 1 and the account with what does not add up."""
     cli.ok("credits", "grant", account, "5")
-    with sqlite3.connect(cli.database) as database:
+    with closing(sqlite3.connect(cli.database)) as database, database:
         database.execute("update account set credits = credits + 1")
     database.close()
     result = cli("ledger", "verify")
@@ -180,7 +181,7 @@ def test_sweep_returns_what_the_clock_has_given_up(cli: Cli, account: str) -> No
     )
     long_ago = ManualClock(1_600_000_000_000)
     cli.ok("credits", "grant", account, "5")
-    with sqlite3.connect(cli.database) as database:
+    with closing(sqlite3.connect(cli.database)) as database, database:
         database.execute("update account set clock_ms = 0")
     database.close()
 

@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, cast
@@ -192,7 +193,7 @@ async def test_a_plugin_that_raises_is_told_with_the_reason(doctor: Doctor) -> N
 )  # fmt: skip
 async def test_a_database_that_cannot_be_used_is_told(doctor: Doctor, damage: str, what: str) -> None:
     """A newer or a foreign database is a finding, no crash."""
-    with sqlite3.connect(doctor.settings["database"]) as db:
+    with closing(sqlite3.connect(doctor.settings["database"])) as db, db:
         db.execute(damage)
     db.close()
     ((about, found, _),) = await doctor()
@@ -212,7 +213,7 @@ async def test_a_damaged_database_is_told(doctor: Doctor) -> None:
 
 async def test_books_that_do_not_add_up_are_told(doctor: Doctor) -> None:
     """A balance that its journal does not explain is a finding of the ledger."""
-    with sqlite3.connect(doctor.settings["database"]) as db:
+    with closing(sqlite3.connect(doctor.settings["database"])) as db, db:
         db.execute("update account set credits = credits + 1 where id <> ''")
     db.close()
     ((about, what, mend),) = await doctor()
@@ -264,7 +265,7 @@ async def test_an_endpoint_that_today_s_policy_refuses_is_told(doctor: Doctor) -
 
 async def _point(doctor: Doctor, url: str) -> None:
     row = Endpoint(new_id("app"), "", url, "bot.done", "sealed", "", 0, 0, 0, 1)
-    with sqlite3.connect(doctor.settings["database"]) as db:
+    with closing(sqlite3.connect(doctor.settings["database"])) as db, db:
         marks = ", ".join("?" * len(row))
         db.execute(f"insert into endpoint ({', '.join(row._fields)}) values ({marks})", row)
     db.close()

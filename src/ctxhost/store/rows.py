@@ -341,7 +341,7 @@ def _quick_replace(table: type[Any]) -> Callable[..., Any]:
 
 # Most rows are made by these two: here without the checks that types and column lists have made, in half the time.
 for _table in TABLES:
-    _table.row._make = partial(tuple.__new__, _table.row)
+    _table.row._make = staticmethod(partial(tuple.__new__, _table.row))
     _table.row._replace = _quick_replace(_table.row)
 
 

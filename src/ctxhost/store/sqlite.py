@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -49,9 +50,8 @@ class SqliteStore:
         self._clock = clock
         self._path = path
         self._host_mark: BinaryIO | None = None
-        connection = _open(path)
-        _migrate(connection, path)
-        self._writer = _Workers([connection], name="ctxhost-writer")
+        prepare(path)
+        self._writer = _Workers([_open(path)], name="ctxhost-writer")
         self._readers = _Workers([_open(path, read_only=True) for _ in range(READERS)], name="ctxhost-reader")
         self._queue = Queue([self._run])
         self._on_jobs: list[Callable[[], None]] = []
@@ -208,23 +208,28 @@ def _open(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=512
         )
-        connection.execute("pragma synchronous = full")
-        connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        connection.execute("pragma fullfsync = on")  # macOS: a sync that reaches the disk
-        if read_only:
-            connection.execute("pragma query_only = on")
+        try:
+            _set_up(connection, read_only=read_only)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{path} cannot be used as the database: {error}") from error
     return connection
 
 
+def _set_up(connection: sqlite3.Connection, *, read_only: bool) -> None:
+    connection.execute("pragma synchronous = full")
+    connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute("pragma fullfsync = on")  # macOS: a sync that reaches the disk
+    if read_only:
+        connection.execute("pragma query_only = on")
+
+
 def prepare(path: Path, *, steps: Sequence[Step] | None = None) -> None:
     """Make the file when it is missing, and bring it to this version's schema, or these steps. Raises `StoreError`."""
-    connection = _open(path)
-    try:
+    with closing(_open(path)) as connection:
         _migrate(connection, path, steps)
-    finally:
-        connection.close()
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] | None = None) -> None:
