@@ -350,7 +350,7 @@ async def test_a_key_names_one_request(stand: Stand) -> None:
 
 
 async def until_held(stand: Stand) -> None:
-    """A start has been written down, and the provider is being called."""
+    """A start has been written down; the provider is called next."""
     with anyio.fail_after(WITHIN_S):
         while not await stand.held():
             await anyio.lowlevel.checkpoint()
