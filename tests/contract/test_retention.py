@@ -101,6 +101,7 @@ async def test_other_writers_go_in_between(fill: Fill, store: Store, clock: Manu
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write)
         await Retention(store, RetentionSettings(), clock).catch_up()
+    await Retention(store, RetentionSettings(), clock).catch_up()  # what a writer had locked is left for the next look
 
     assert left == sorted(left, reverse=True)
     assert left[-1] > 0
